@@ -1,0 +1,33 @@
+// Package zdeps pins modules while the rooms are being built; it is removed before the first release.
+package zdeps
+
+import (
+	_ "filippo.io/age"
+	_ "github.com/alexedwards/scs/v2"
+	_ "github.com/alicebob/miniredis/v2"
+	_ "github.com/chromedp/chromedp"
+	_ "github.com/cloudevents/sdk-go/v2/event"
+	_ "github.com/emiago/sipgo"
+	_ "github.com/goccy/go-yaml"
+	_ "github.com/google/go-cmp/cmp"
+	_ "github.com/google/renameio/v2"
+	_ "github.com/invopop/jsonschema"
+	_ "github.com/oklog/ulid/v2"
+	_ "github.com/pion/rtcp"
+	_ "github.com/pion/rtp"
+	_ "github.com/prometheus/client_golang/prometheus"
+	_ "github.com/prometheus/client_golang/prometheus/promhttp"
+	_ "github.com/prometheus/client_golang/prometheus/testutil"
+	_ "github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	_ "github.com/redis/go-redis/v9"
+	_ "github.com/rogpeppe/go-internal/testscript"
+	_ "github.com/sony/gobreaker/v2"
+	_ "github.com/spf13/cobra"
+	_ "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	_ "go.uber.org/goleak"
+	_ "golang.org/x/crypto/argon2"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/text/unicode/norm"
+	_ "golang.org/x/time/rate"
+	_ "modernc.org/sqlite"
+)
