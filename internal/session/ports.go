@@ -113,6 +113,7 @@ const (
 	OutcomeRegistered   Outcome = "registered"   // a request within scope (Art. 6 to 8)
 	OutcomeConsultation Outcome = "consultation" // answered at once (Art. 11)
 	OutcomeProgress     Outcome = "progress"     // told how a case stands (Art. 14)
+	OutcomeUnclear      Outcome = "unclear"      // asked, and still not clear enough to register (Art. 8)
 	OutcomeNoRequest    Outcome = "no_request"
 	OutcomeSilent       Outcome = "silent"
 	OutcomeOOSTold      Outcome = "oos_told" // out of scope, reason and channel told (Art. 9)
@@ -127,7 +128,7 @@ const (
 
 // Outcomes lists every outcome.
 func Outcomes() []Outcome {
-	return []Outcome{OutcomeRegistered, OutcomeConsultation, OutcomeProgress, OutcomeNoRequest,
+	return []Outcome{OutcomeRegistered, OutcomeConsultation, OutcomeProgress, OutcomeUnclear, OutcomeNoRequest,
 		OutcomeSilent, OutcomeOOSTold, OutcomeAbuse, OutcomeEmergency, OutcomeMessage,
 		OutcomeAbandoned, OutcomeSuspended, OutcomeRefused, OutcomeFault}
 }

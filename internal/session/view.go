@@ -58,25 +58,26 @@ type View struct {
 // Kind is one of the five kinds of request of Art. 6.
 type Kind string
 
-// The kinds of request (Art. 6).
+// The kinds of request (Art. 6, paragraphs 1 to 5).
 const (
-	KindConsultation Kind = "consultation" // asking about policy or procedure
-	KindHelp         Kind = "help"         // asking for help that is not urgent
-	KindComplaint    Kind = "complaint"
-	KindReport       Kind = "report" // of a breach of rules by others
-	KindSuggestion   Kind = "suggestion"
+	KindConsultation Kind = "consultation" // asking for public information
+	KindReport       Kind = "report"       // asking an agency to look into a breach of law
+	KindOpinion      Kind = "opinion"      // on the economy, the city, services, the environment
+	KindCriticism    Kind = "criticism"    // of public bodies and their staff: a request, never abuse
+	KindOther        Kind = "other"
 )
 
 // Kinds lists the kinds in the order of the regulation.
 func Kinds() []Kind {
-	return []Kind{KindConsultation, KindHelp, KindComplaint, KindReport, KindSuggestion}
+	return []Kind{KindConsultation, KindReport, KindOpinion, KindCriticism, KindOther}
 }
 
 // Facts is what the agent writes of a call (Art. 7 and 8).
 type Facts struct {
 	Outcome  Outcome   `json:"outcome"`
-	Contact  string    `json:"contact"`  // name and call-back number, personal data
-	Feedback bool      `json:"feedback"` // the caller wants an answer (Art. 7)
+	Feedback bool      `json:"feedback"` // the caller wants an answer; Art. 7 then asks for Name and Contact
+	Name     string    `json:"name"`     // personal data, sealed in the hand-over
+	Contact  string    `json:"contact"`  // a way to reach the caller; personal data
 	Requests []Request `json:"requests"` // each a hand-over of its own (Art. 8)
 	Note     string    `json:"note"`
 	By       string    `json:"by"` // the person who wrote it
