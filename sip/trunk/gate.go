@@ -1,0 +1,144 @@
+package trunk
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
+)
+
+// maxSources bounds the sources whose rate is remembered; twice as many are held at most.
+const maxSources = 4096
+
+// RateConfig bounds what one source may send.
+type RateConfig struct {
+	// Messages is the SIP messages a second of one source, 1 and up.
+	Messages int `yaml:"messages" json:"messages"`
+	// Burst is how many may come at once, Messages and up.
+	Burst int `yaml:"burst" json:"burst"`
+	// Connections is the TCP connections of one listener, 1 and up.
+	Connections int `yaml:"connections" json:"connections"`
+}
+
+// Gate stands before a listener's parser: it lets known sources in, each at its rate, and drops the
+// rest without a word.
+type Gate struct {
+	known   func(netip.Addr) bool
+	rate    RateConfig
+	unknown prometheus.Counter
+	over    prometheus.Counter
+
+	mu        sync.Mutex
+	cur, prev map[netip.Addr]*rate.Limiter // two generations: a full one ages as a whole
+}
+
+// NewGate makes a gate. known tells the sources that may send; unknown and over count what is dropped.
+func NewGate(known func(netip.Addr) bool, cfg RateConfig, unknown, over prometheus.Counter) *Gate {
+	return &Gate{known: known, rate: cfg, unknown: unknown, over: over, cur: map[netip.Addr]*rate.Limiter{}}
+}
+
+// Filter is a read filter of sipgo. It never returns an error: that would end the UDP listener.
+func (g *Gate) Filter(info sip.TransportReadProps, data []byte) ([]byte, error) {
+	a, ok := addr(info.RemoteAddr)
+	switch {
+	case !ok || !g.known(a):
+		g.unknown.Inc()
+		return nil, nil
+	case info.Transport != "UDP":
+		return data, nil // a stream loses its framing when bytes are dropped; Listener slows it down
+	case !g.limiter(a).Allow():
+		g.over.Inc()
+		return nil, nil
+	}
+	return data, nil
+}
+
+// limiter is the token bucket of a source.
+func (g *Gate) limiter(a netip.Addr) *rate.Limiter {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if l, ok := g.cur[a]; ok {
+		return l
+	}
+	l, ok := g.prev[a]
+	if !ok {
+		l = rate.NewLimiter(rate.Limit(g.rate.Messages), g.rate.Burst)
+	}
+	if len(g.cur) >= maxSources {
+		g.prev, g.cur = g.cur, make(map[netip.Addr]*rate.Limiter, maxSources)
+	}
+	g.cur[a] = l
+	return l
+}
+
+// Listener wraps a stream listener: connections of unknown sources and beyond the limit are closed at
+// once, and a source over its rate is read more slowly.
+func (g *Gate) Listener(l net.Listener) net.Listener {
+	return &listener{Listener: l, gate: g, free: make(chan struct{}, g.rate.Connections)}
+}
+
+type listener struct {
+	net.Listener
+	gate *Gate
+	free chan struct{}
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		a, ok := addr(c.RemoteAddr())
+		if !ok || !l.gate.known(a) {
+			l.gate.unknown.Inc()
+			_ = c.Close()
+			continue
+		}
+		select {
+		case l.free <- struct{}{}:
+			return &conn{Conn: c, limiter: l.gate.limiter(a), free: sync.OnceFunc(func() { <-l.free })}, nil
+		default:
+			l.gate.over.Inc()
+			_ = c.Close()
+		}
+	}
+}
+
+// conn is one connection; each read costs a token, as each datagram does.
+type conn struct {
+	net.Conn
+	limiter *rate.Limiter
+	free    func()
+}
+
+func (c *conn) Read(b []byte) (int, error) {
+	if d := c.limiter.Reserve().Delay(); d > 0 {
+		time.Sleep(min(d, time.Second))
+	}
+	return c.Conn.Read(b)
+}
+
+func (c *conn) Close() error {
+	c.free()
+	return c.Conn.Close()
+}
+
+func addr(a net.Addr) (netip.Addr, bool) {
+	switch v := a.(type) {
+	case *net.UDPAddr:
+		ip, ok := netip.AddrFromSlice(v.IP)
+		return ip.Unmap(), ok
+	case *net.TCPAddr:
+		ip, ok := netip.AddrFromSlice(v.IP)
+		return ip.Unmap(), ok
+	case nil:
+		return netip.Addr{}, false
+	}
+	ap, err := netip.ParseAddrPort(a.String())
+	return ap.Addr().Unmap(), err == nil
+}
