@@ -1,12 +1,13 @@
 package trunk
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
-	"github.com/emiago/sipgo/sip"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 )
@@ -16,12 +17,21 @@ const maxSources = 4096
 
 // RateConfig bounds what one source may send.
 type RateConfig struct {
-	// Messages is the SIP messages a second of one source, 1 and up.
+	// Messages is the SIP messages a second of one source, 1 to 100000.
 	Messages int `yaml:"messages" json:"messages"`
 	// Burst is how many may come at once, Messages and up.
 	Burst int `yaml:"burst" json:"burst"`
-	// Connections is the TCP connections of one listener, 1 and up.
-	Connections int `yaml:"connections" json:"connections"`
+}
+
+// Validate checks the rate.
+func (c RateConfig) Validate() error {
+	if c.Messages < 1 || c.Messages > 100000 {
+		return fmt.Errorf("messages: %d is out of range; write 1 to 100000", c.Messages)
+	}
+	if c.Burst < c.Messages {
+		return fmt.Errorf("burst: %d is less than messages; write %d or more", c.Burst, c.Messages)
+	}
+	return nil
 }
 
 // Gate stands before a listener's parser: it lets known sources in, each at its rate, and drops the
@@ -41,20 +51,20 @@ func NewGate(known func(netip.Addr) bool, cfg RateConfig, unknown, over promethe
 	return &Gate{known: known, rate: cfg, unknown: unknown, over: over, cur: map[netip.Addr]*rate.Limiter{}}
 }
 
-// Filter is a read filter of sipgo. It never returns an error: that would end the UDP listener.
-func (g *Gate) Filter(info sip.TransportReadProps, data []byte) ([]byte, error) {
-	a, ok := addr(info.RemoteAddr)
+// Drop tells whether a datagram, or a piece of a stream, is dropped.
+func (g *Gate) Drop(_ []byte, from net.Addr, transport string) bool {
+	a, ok := addr(from)
 	switch {
 	case !ok || !g.known(a):
 		g.unknown.Inc()
-		return nil, nil
-	case info.Transport != "UDP":
-		return data, nil // a stream loses its framing when bytes are dropped; Listener slows it down
+		return true
+	case !strings.EqualFold(transport, "udp"):
+		return false // a stream loses its framing when bytes are dropped; Listener slows it down
 	case !g.limiter(a).Allow():
 		g.over.Inc()
-		return nil, nil
+		return true
 	}
-	return data, nil
+	return false
 }
 
 // limiter is the token bucket of a source.
@@ -75,16 +85,13 @@ func (g *Gate) limiter(a netip.Addr) *rate.Limiter {
 	return l
 }
 
-// Listener wraps a stream listener: connections of unknown sources and beyond the limit are closed at
-// once, and a source over its rate is read more slowly.
-func (g *Gate) Listener(l net.Listener) net.Listener {
-	return &listener{Listener: l, gate: g, free: make(chan struct{}, g.rate.Connections)}
-}
+// Listener wraps a stream listener: connections of unknown sources are closed at once, and a source
+// over its rate is read more slowly.
+func (g *Gate) Listener(l net.Listener) net.Listener { return &listener{Listener: l, gate: g} }
 
 type listener struct {
 	net.Listener
 	gate *Gate
-	free chan struct{}
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -93,19 +100,11 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		a, ok := addr(c.RemoteAddr())
-		if !ok || !l.gate.known(a) {
-			l.gate.unknown.Inc()
-			_ = c.Close()
-			continue
+		if a, ok := addr(c.RemoteAddr()); ok && l.gate.known(a) {
+			return &conn{Conn: c, limiter: l.gate.limiter(a)}, nil
 		}
-		select {
-		case l.free <- struct{}{}:
-			return &conn{Conn: c, limiter: l.gate.limiter(a), free: sync.OnceFunc(func() { <-l.free })}, nil
-		default:
-			l.gate.over.Inc()
-			_ = c.Close()
-		}
+		l.gate.unknown.Inc()
+		_ = c.Close()
 	}
 }
 
@@ -113,7 +112,6 @@ func (l *listener) Accept() (net.Conn, error) {
 type conn struct {
 	net.Conn
 	limiter *rate.Limiter
-	free    func()
 }
 
 func (c *conn) Read(b []byte) (int, error) {
@@ -121,11 +119,6 @@ func (c *conn) Read(b []byte) (int, error) {
 		time.Sleep(min(d, time.Second))
 	}
 	return c.Conn.Read(b)
-}
-
-func (c *conn) Close() error {
-	c.free()
-	return c.Conn.Close()
 }
 
 func addr(a net.Addr) (netip.Addr, bool) {

@@ -23,7 +23,7 @@ type Plan struct {
 // are the hotline's own numbers in any form, a short one being the city's own.
 func NewPlan(area string, own []string) (*Plan, error) {
 	area = strings.TrimPrefix(area, "0")
-	if areaLen(area) != len(area) || area == "" {
+	if _, _, ok := plain(area); !ok || areaLen(area) != len(area) {
 		return nil, fmt.Errorf("area_code: %q is no area code of China; write it as 571", area)
 	}
 	p := &Plan{area: area, own: map[string]bool{}, bare: map[string]struct{}{}, name: map[string]string{}}
