@@ -32,7 +32,7 @@ type Switch interface {
 
 	// Dial places a call and blocks until it is answered, refused, or ctx ends (the attempt is then
 	// cancelled, and a 200 that crosses the CANCEL is acknowledged and ended). A refusal is a
-	// [*DialError].
+	// [*DialError]. An answered leg outlives ctx.
 	Dial(ctx context.Context, to Endpoint, opts DialOptions) (Leg, error)
 
 	// Bridge makes an empty bridge. Its name appears in logs only.
@@ -149,10 +149,13 @@ type Info struct {
 	// marked carrier (Art. 28).
 	OwnNumber bool
 	Token     string // the call's token, on a leg that the gateway placed
-	Peer      netip.AddrPort
-	WireID    string // the SIP Call-ID or the Asterisk channel
-	Codec     Codec
-	At        time.Time // when the INVITE came, or was sent
+	// Reserve is set when every ordinary place is taken: the call is answered for its emergency exit
+	// alone.
+	Reserve bool
+	Peer    netip.AddrPort
+	WireID  string // the SIP Call-ID or the Asterisk channel
+	Codec   Codec
+	At      time.Time // when the INVITE came, or was sent
 }
 
 // EndpointKind is the kind of place a call can be sent to.
@@ -174,7 +177,7 @@ type Endpoint struct {
 // CallerForm is how a call to a trunk carries the caller's number.
 type CallerForm string
 
-// The forms of decision 7: the next one is tried when a route answers 403, 404 or 484.
+// The forms of the caller: the next one is tried when a route answers 403, 404 or 484.
 const (
 	FormFrom      CallerForm = "from"      // in From
 	FormPAI       CallerForm = "pai"       // own number in From, the caller's in P-Asserted-Identity (RFC 3325)
@@ -237,4 +240,7 @@ type Checkpoint struct {
 	Bridge     string    `json:"bridge,omitempty"`
 	Recording  string    `json:"recording,omitempty"`
 	At         time.Time `json:"at"`
+	// HandOvers is what case intake is to be told of the call, personal data sealed, should the
+	// node be killed now.
+	HandOvers []byte `json:"hand_overs,omitempty"`
 }

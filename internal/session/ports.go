@@ -70,7 +70,7 @@ type Measure struct {
 	Until    time.Time `json:"until"`    // half-open: at this instant it has ended
 }
 
-// Phase is what a call occupies the line with (decision 11).
+// Phase is what a call occupies the line with.
 type Phase string
 
 // The phases of occupation.
@@ -215,7 +215,7 @@ type Prompts interface {
 // Queue is agents and waiting callers (package queue).
 type Queue interface {
 	// Enter puts a caller in a queue. It fails with ErrQueueFull or ErrNoQueue; with the store away
-	// the node queues locally (decision 12) and Enter still succeeds.
+	// the node queues locally and Enter still succeeds.
 	Enter(ctx context.Context, e QueueEntry) (Ticket, error)
 }
 
@@ -299,6 +299,11 @@ type Recorder interface {
 	// Start opens a recording. It fails with ErrNoSpace when the disk is at its mark: the call goes
 	// on unrecorded, marked evidence=none.
 	Start(ctx context.Context, f RecordingFacts) (Recording, error)
+	// SealFacts encrypts personal data of an unrecorded call to the agency's recipients.
+	SealFacts(facts []byte) ([]byte, error)
+	// Recover finishes what a killed process left: a torn tail is cut and the rest sealed, marked
+	// partial. It runs once, before the first Start.
+	Recover(ctx context.Context) ([]Recovered, error)
 }
 
 // ErrNoSpace says that there is no room for a recording.
@@ -322,7 +327,7 @@ type Recording interface {
 	Offset() time.Duration
 	// Mark notes an event at the present offset.
 	Mark(kind, note string)
-	// SealFacts encrypts personal data to the recording's key (decision 4).
+	// SealFacts encrypts personal data to the recording's key.
 	SealFacts(facts []byte) ([]byte, error)
 	// Finish seals the file and its manifest. It is durable when it returns.
 	Finish(ctx context.Context) (Sealed, error)
@@ -344,7 +349,7 @@ type Intake interface {
 	Submit(ctx context.Context, h HandOver) error
 }
 
-// HandOverType is the kind of event that case intake gets (decision 6).
+// HandOverType is the kind of event that case intake gets.
 type HandOverType string
 
 // The hand-over events.

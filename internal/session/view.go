@@ -14,7 +14,7 @@ type Stage string
 const (
 	StageScreened  Stage = "screened"  // admitted, not answered yet
 	StageFlow      Stage = "flow"      // in the IVR
-	StageLeaseWait Stage = "leasewait" // a third call of one number waits (decision 11)
+	StageLeaseWait Stage = "leasewait" // a third call of one number waits
 	StageSuspended Stage = "suspended" // the automatic path of a measure
 	StageReserve   Stage = "reserve"   // all else is full: 20 s with the emergency exit
 	StageQueue     Stage = "queue"
@@ -51,6 +51,7 @@ type View struct {
 	Decision  Decision      `json:"decision"`
 	Banner    Banner        `json:"banner"`
 	Emergency Service       `json:"emergency"`
+	Alert     bool          `json:"alert"`    // the caller pressed the emergency key
 	Evidence  string        `json:"evidence"` // "recorded" or "none"
 	Facts     Facts         `json:"facts"`
 }

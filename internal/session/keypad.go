@@ -1,0 +1,212 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/hotline12345/gateway/internal/call"
+)
+
+// errDanger interrupts a stage: the caller pressed the emergency key, or chose a service.
+type errDanger struct {
+	Service Service // "" asks which
+	At      time.Time
+}
+
+func (e *errDanger) Error() string { return "session: the caller is in danger" }
+
+// keyMode says what the keys of a caller mean at the moment.
+type keyMode int
+
+const (
+	keysPlain      keyMode = iota // 0 is danger; other keys go to the stage
+	keysCollecting                // *0 is danger; every key goes to the stage
+	keysRaw                       // no key is danger: it has been said already, or an agent hears it
+)
+
+// starWindow is how soon after * the 0 must follow to mean danger inside a collection.
+const starWindow = 3 * time.Second
+
+// keypad reads a caller's keys for as long as the leg lives, so that the emergency key is alive at
+// every moment, and gives the others to whoever waits for them.
+type keypad struct {
+	keys chan byte // 32; a full pad drops the newest, as a caller who presses 33 keys ahead is lost anyway
+
+	mu        sync.Mutex
+	mode      keyMode
+	star      time.Time
+	interrupt context.CancelCauseFunc // of the stage that runs
+	danger    func(*errDanger)        // told of every danger key
+	told      func(call.Digit)        // told of every key, for the timeline
+}
+
+// run hands keys on until the leg ends.
+func (k *keypad) run(leg call.Leg) {
+	for {
+		select {
+		case <-leg.Context().Done():
+			return
+		case d := <-leg.Digits():
+			k.told(d)
+			k.press(d)
+		}
+	}
+}
+
+func (k *keypad) press(d call.Digit) {
+	k.mu.Lock()
+	danger := k.isDanger(d)
+	interrupt := k.interrupt
+	k.mu.Unlock()
+	if danger {
+		e := &errDanger{At: d.At}
+		k.danger(e)
+		if interrupt != nil {
+			interrupt(e)
+		}
+		return
+	}
+	select {
+	case k.keys <- d.Key:
+	default:
+	}
+}
+
+func (k *keypad) isDanger(d call.Digit) bool {
+	switch {
+	case k.mode == keysRaw:
+		return false
+	case k.mode == keysPlain:
+		return d.Key == '0'
+	case d.Key == '*':
+		k.star = d.At
+		return false
+	default:
+		fired := d.Key == '0' && !k.star.IsZero() && d.At.Sub(k.star) <= starWindow
+		k.star = time.Time{}
+		return fired
+	}
+}
+
+// set changes the meaning of keys and returns a func that changes it back.
+func (k *keypad) set(m keyMode) (restore func()) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	old := k.mode
+	k.mode, k.star = m, time.Time{}
+	return func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.mode, k.star = old, time.Time{}
+	}
+}
+
+// guard lets the emergency key interrupt ctx until release is called.
+func (k *keypad) guard(ctx context.Context) (guarded context.Context, release func()) {
+	guarded, cancel := context.WithCancelCause(ctx)
+	k.mu.Lock()
+	k.interrupt = cancel
+	k.mu.Unlock()
+	return guarded, func() {
+		k.mu.Lock()
+		k.interrupt = nil
+		k.mu.Unlock()
+		cancel(nil)
+	}
+}
+
+// voice is the caller as a flow sees them.
+type voice struct {
+	leg  call.Leg
+	pad  *keypad
+	node func(node, language string)
+	// record begins the recording of a message, and marks it.
+	record  func(kind string)
+	pending []byte // keys that ended a prompt early
+}
+
+func (v *voice) Node(node, language string) { v.node(node, language) }
+
+// Say plays clips; see [Voice].
+func (v *voice) Say(ctx context.Context, barge bool, clips ...*call.Clip) error {
+	if len(clips) == 0 || barge && len(v.pending) > 0 {
+		return context.Cause(ctx)
+	}
+	playing, stop := context.WithCancel(ctx)
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- v.leg.Play(playing, clips...) }()
+	keys := v.pad.keys
+	if !barge {
+		keys = nil
+	}
+	select {
+	case err := <-done:
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+		return err
+	case k := <-keys:
+		v.pending = append(v.pending, k)
+		stop()
+		<-done
+		return context.Cause(ctx)
+	}
+}
+
+// Key waits for one key; see [Voice].
+func (v *voice) Key(ctx context.Context, timeout time.Duration) (byte, error) {
+	if len(v.pending) > 0 {
+		k := v.pending[0]
+		v.pending = v.pending[1:]
+		return k, nil
+	}
+	t := time.NewTimer(timeout)
+	defer t.Stop()
+	select {
+	case k := <-v.pad.keys:
+		return k, nil
+	case <-t.C:
+		return 0, ErrNoKey
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+}
+
+// Collect waits for a run of digits; see [Voice].
+func (v *voice) Collect(ctx context.Context, c Collect) (string, error) {
+	defer v.pad.set(keysCollecting)()
+	var run []byte
+	wait := c.First
+	for len(run) < c.Max {
+		k, err := v.Key(ctx, wait)
+		switch {
+		case errors.Is(err, ErrNoKey) && len(run) > 0:
+			return string(run), nil
+		case err != nil:
+			return "", err
+		case c.Terminator != 0 && k == c.Terminator:
+			return string(run), nil
+		}
+		run = append(run, k)
+		wait = c.Next
+	}
+	return string(run), nil
+}
+
+// Message lets the caller speak until # or the limit; see [Voice].
+func (v *voice) Message(ctx context.Context, limit time.Duration) (time.Duration, error) {
+	v.record("message")
+	start := time.Now()
+	for {
+		k, err := v.Key(ctx, limit-time.Since(start))
+		switch {
+		case errors.Is(err, ErrNoKey) || k == '#':
+			return time.Since(start), nil
+		case err != nil:
+			return time.Since(start), err
+		}
+	}
+}

@@ -1,0 +1,259 @@
+// Package session is one call's story: screened, flow, queue, talk, wrap-up.
+//
+// A call is one goroutine that runs straight down story.go; read that file first. Each stage writes
+// a checkpoint at its edge, and runs under a context that the emergency key can end, so that danger
+// interrupts a caller anywhere: in a prompt, a collection, the queue, the automatic path of a
+// suspended caller. In talk an emergency adds a leg instead.
+//
+// The package imports no room. What it needs of them stands in ports.go.
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hotline12345/gateway/internal/call"
+	"github.com/hotline12345/gateway/internal/journal"
+)
+
+// Journal is the book of calls (package internal/journal). Append must not block; a call never
+// waits for the book.
+type Journal interface {
+	SaveCDR(ctx context.Context, c journal.CDR) error
+	Append(e journal.Entry)
+	SaveCheckpoint(ctx context.Context, c call.Checkpoint) error
+	DropCheckpoint(ctx context.Context, callID string) error
+	Checkpoints(ctx context.Context) ([]call.Checkpoint, error)
+}
+
+// Desk is what an agent does on the phone: log in, pause, be ready, log out.
+type Desk interface {
+	Login(ctx context.Context, extension, person, pin string) error
+	Logout(ctx context.Context, extension string) error
+	Pause(ctx context.Context, extension, reason string) error
+	Ready(ctx context.Context, extension string) error
+}
+
+// Deps are the rooms and the ground that a call walks on.
+type Deps struct {
+	Log        *slog.Logger
+	Registerer prometheus.Registerer // nil registers nothing
+	Switch     call.Switch
+	Screener   Screener
+	Flow       Flow
+	Prompts    Prompts
+	Queue      Queue
+	Recorder   Recorder
+	Intake     Intake
+	Journal    Journal
+	Desk       Desk
+}
+
+// Manager runs the calls of a node and shows them to the console.
+type Manager struct {
+	cfg Config
+	Deps
+	metrics *metrics
+
+	mu       sync.Mutex
+	calls    map[string]*story
+	watchers map[chan struct{}]struct{}
+	draining chan struct{}
+	drained  sync.Once
+	late     sync.WaitGroup // dial attempts that lost a race and are being cleared
+}
+
+// New makes a manager. It starts nothing.
+func New(cfg Config, d Deps) (*Manager, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("session: %w", err)
+	}
+	return &Manager{
+		cfg: cfg, Deps: d, metrics: newMetrics(d.Registerer),
+		calls:    map[string]*story{},
+		watchers: map[chan struct{}]struct{}{},
+		draining: make(chan struct{}),
+	}, nil
+}
+
+// Handle is the call handler of a backend. It returns when the call's story has ended, wrap-up
+// included.
+func (m *Manager) Handle(ctx context.Context, leg call.Leg, from *call.Checkpoint) {
+	if leg.Info().Extension != "" {
+		m.phone(leg)
+		return
+	}
+	s := m.begin(ctx, leg)
+	defer s.close()
+	s.run(from)
+}
+
+// Drain ends every wrap-up at once: the process is about to leave.
+func (m *Manager) Drain() { m.drained.Do(func() { close(m.draining) }) }
+
+// Wait returns when the attempts that lost a race to answer are cleared, or ctx ends.
+func (m *Manager) Wait(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() { m.late.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Views are the live calls, the oldest first.
+func (m *Manager) Views() []View {
+	m.mu.Lock()
+	stories := slices.Collect(maps.Values(m.calls))
+	m.mu.Unlock()
+	views := make([]View, 0, len(stories))
+	for _, s := range stories {
+		views = append(views, s.snapshot())
+	}
+	slices.SortFunc(views, func(a, b View) int { return a.Started.Compare(b.Started) })
+	return views
+}
+
+// Watch tells of changes: the channel holds one notice, and newer ones join it. Call stop when done.
+func (m *Manager) Watch() (changed <-chan struct{}, stop func()) {
+	ch := make(chan struct{}, 1)
+	m.mu.Lock()
+	m.watchers[ch] = struct{}{}
+	m.mu.Unlock()
+	return ch, func() {
+		m.mu.Lock()
+		delete(m.watchers, ch)
+		m.mu.Unlock()
+	}
+}
+
+func (m *Manager) changed() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for ch := range m.watchers {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// SetFacts keeps what an agent wrote of a call, in talk and in wrap-up. It gives each new request
+// its identity; the first request's is the call's own. The errors are ErrNoCall, ErrNotYours and
+// ErrBadFacts.
+func (m *Manager) SetFacts(_ context.Context, callID, by string, f Facts) error {
+	if err := f.validate(); err != nil {
+		return err
+	}
+	s, err := m.of(callID, by)
+	if err != nil {
+		return err
+	}
+	for i := range f.Requests {
+		switch {
+		case f.Requests[i].ID != "":
+		case i == 0:
+			f.Requests[i].ID = callID
+		default:
+			f.Requests[i].ID = ulid.Make().String()
+		}
+	}
+	f.By = by
+	s.update(func(v *View) { v.Facts = f })
+	s.note("facts", "the agent wrote the call up", map[string]string{"outcome": string(f.Outcome)})
+	select {
+	case s.orders <- order{kind: orderKeep, by: by}:
+	default: // an act that waits to be carried out will write the checkpoint as well
+	}
+	return nil
+}
+
+func (f Facts) validate() error {
+	var errs []error
+	bad := func(format string, a ...any) {
+		errs = append(errs, fmt.Errorf("%w: "+format, append([]any{ErrBadFacts}, a...)...))
+	}
+	if f.Outcome != OutcomeNone && !slices.Contains(Outcomes(), f.Outcome) {
+		bad("outcome %q is none of the set", f.Outcome)
+	}
+	if f.Feedback && (f.Name == "" || f.Contact == "") {
+		bad("a caller who wants feedback leaves a name and a way to be reached (Art. 7)")
+	}
+	if len(f.Requests) > 20 {
+		bad("%d requests; at most 20 fit in one call", len(f.Requests))
+	}
+	for i, r := range f.Requests {
+		if !slices.Contains(Kinds(), r.Kind) {
+			bad("request %d: kind %q is none of the five (Art. 6)", i+1, r.Kind)
+		}
+		if len(r.Summary) > 4000 {
+			bad("request %d: the summary is longer than 4000 bytes", i+1)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// FinishWrapUp ends the write-up, so that the hand-over goes at once.
+func (m *Manager) FinishWrapUp(_ context.Context, callID, by string) error {
+	return m.order(callID, by, order{kind: orderFinish, by: by})
+}
+
+// Emergency brings a service into a call as its agent asks (Art. 9(1)).
+func (m *Manager) Emergency(_ context.Context, callID, by string, svc Service) error {
+	if keyOf(svc) == 0 {
+		return fmt.Errorf("%w: %q is no service", ErrBadFacts, svc)
+	}
+	return m.order(callID, by, order{kind: orderEmergency, by: by, service: svc})
+}
+
+// Hangup ends a call by its agent, or by a supervisor when by is "".
+func (m *Manager) Hangup(_ context.Context, callID, by string) error {
+	return m.order(callID, by, order{kind: orderHangup, by: by})
+}
+
+// Mark is the recording's offset now, for a request that begins here (Art. 8).
+func (m *Manager) Mark(callID, by string) (time.Duration, error) {
+	s, err := m.of(callID, by)
+	if err != nil {
+		return 0, err
+	}
+	return s.mark("request"), nil
+}
+
+// of is the live call of an agent; by "" is a supervisor, to whom every call is open.
+func (m *Manager) of(callID, by string) (*story, error) {
+	m.mu.Lock()
+	s := m.calls[callID]
+	m.mu.Unlock()
+	if s == nil {
+		return nil, ErrNoCall
+	}
+	if v := s.snapshot(); by != "" && v.Agent != by {
+		return nil, ErrNotYours
+	}
+	return s, nil
+}
+
+func (m *Manager) order(callID, by string, o order) error {
+	s, err := m.of(callID, by)
+	if err != nil {
+		return err
+	}
+	select {
+	case s.orders <- o:
+		return nil
+	default:
+		return fmt.Errorf("%w: the last act is still being carried out", ErrNotInTalk)
+	}
+}

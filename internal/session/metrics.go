@@ -1,0 +1,56 @@
+package session
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hotline12345/gateway/internal/call"
+)
+
+type metrics struct {
+	active           *prometheus.GaugeVec
+	calls            *prometheus.CounterVec
+	emergencies      *prometheus.CounterVec
+	emergencySeconds prometheus.Histogram
+	faults           *prometheus.CounterVec
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		active: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "hotline_calls_active", Help: "Live calls by stage."}, []string{"phase"}),
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hotline_calls_total", Help: "Ended calls by outcome and end reason."}, []string{"outcome", "reason"}),
+		emergencies: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hotline_emergencies_total", Help: "Calls for an emergency service, by service and who asked."}, []string{"service", "by"}),
+		emergencySeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "hotline_emergency_invite_seconds", Help: "From the choosing key to the INVITE to the service.",
+			Buckets: []float64{.01, .025, .05, .1, .2, .3, .5, 1, 5, 15}}),
+		faults: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hotline_session_faults_total", Help: "Steps of a call that failed while the call went on."}, []string{"step"}),
+	}
+	for _, s := range Stages() {
+		m.active.WithLabelValues(string(s))
+	}
+	for _, o := range append(Outcomes(), OutcomeNone) {
+		for _, r := range call.EndReasons() {
+			m.calls.WithLabelValues(string(o), string(r))
+		}
+	}
+	for _, s := range Services() {
+		m.emergencies.WithLabelValues(string(s), "caller")
+		m.emergencies.WithLabelValues(string(s), "agent")
+	}
+	for _, step := range []string{"checkpoint", "recording", "intake", "journal"} {
+		m.faults.WithLabelValues(step)
+	}
+	if reg != nil {
+		reg.MustRegister(m.active, m.calls, m.emergencies, m.emergencySeconds, m.faults)
+	}
+	return m
+}
+
+func (m *metrics) stage(s Stage, by float64) {
+	if s != "" {
+		m.active.WithLabelValues(string(s)).Add(by)
+	}
+}

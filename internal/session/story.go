@@ -1,0 +1,313 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hotline12345/gateway/internal/call"
+	"github.com/hotline12345/gateway/internal/journal"
+)
+
+// story is one call. Its methods but snapshot, update, note and mark belong to the call's goroutine.
+type story struct {
+	m       *Manager
+	leg     call.Leg
+	info    call.Info
+	id      string
+	log     *slog.Logger
+	verdict Verdict
+	pad     *keypad
+	voice   *voice
+	orders  chan order // from the console; one at a time
+	done    sync.WaitGroup
+
+	mu   sync.Mutex
+	view View
+	rec  Recording
+
+	cdr     journal.CDR
+	detach  func()
+	reason  call.EndReason
+	urgent  bool          // the urgent hand-over has gone
+	offer   *Offer        // the agent who took the call last
+	ticket  Ticket        // whose Complete is due
+	outcome Outcome       // what the line itself knows of the call
+	flow    FlowExit      // the last exit of the flow
+	placed  time.Time     // when the caller first entered a queue: the place to keep
+	pressed time.Duration // from the choosing key to the INVITE, of the last emergency
+}
+
+// An order is an act of the console on a live call.
+type order struct {
+	kind    orderKind
+	by      string
+	service Service
+}
+
+type orderKind int
+
+const (
+	orderFinish orderKind = iota
+	orderEmergency
+	orderHangup
+	orderKeep // write what the agent entered into the checkpoint
+)
+
+func (m *Manager) begin(_ context.Context, leg call.Leg) *story {
+	info := leg.Info()
+	s := &story{
+		m: m, leg: leg, info: info, id: info.ID,
+		log:    m.Log.With("call", info.ID),
+		orders: make(chan order, 1),
+		pad:    &keypad{keys: make(chan byte, 32)},
+	}
+	s.pad.danger = func(*errDanger) {
+		s.update(func(v *View) { v.Alert = true })
+		s.note("danger", "the caller pressed the emergency key", nil)
+	}
+	s.pad.told = func(d call.Digit) {
+		s.note("digit", "key pressed", map[string]string{"source": string(d.Source)})
+	}
+	s.voice = &voice{leg: leg, pad: s.pad, node: s.atNode, record: s.record}
+	s.view = View{
+		CallID: s.id, Started: info.At, Since: info.At, Stage: StageScreened, Trunk: info.Trunk,
+		Caller: info.Caller.Masked(), Identity: info.Identity, Called: info.Called, Language: "zh",
+		Evidence: "none",
+	}
+	s.cdr = journal.CDR{
+		CallID: s.id, Node: m.cfg.Node, Trunk: info.Trunk, Caller: info.Caller, Called: info.Called,
+		Identity: string(info.Identity), Started: info.At, Evidence: "none",
+	}
+	m.mu.Lock()
+	m.calls[s.id] = s
+	m.mu.Unlock()
+	m.metrics.stage(StageScreened, 1)
+	m.changed()
+	s.done.Go(func() { s.pad.run(leg) })
+	return s
+}
+
+// run is the call from its INVITE to the hand-over.
+func (s *story) run(from *call.Checkpoint) {
+	ctx := s.leg.Context()
+	if from == nil && !s.screened(ctx) {
+		return
+	}
+	err := s.served(ctx, from)
+	for {
+		danger, ok := errors.AsType[*errDanger](err)
+		if !ok || ctx.Err() != nil {
+			break
+		}
+		err = s.emergency(ctx, danger)
+	}
+	s.ended(err)
+	s.wrapUp()
+}
+
+// screened asks admission, and answers the call or refuses it.
+func (s *story) screened(ctx context.Context) bool {
+	s.verdict = s.m.Screener.Screen(ctx, s.screenRequest())
+	s.cdr.Decision, s.cdr.FailOpen = string(s.verdict.Decision), s.verdict.FailOpen
+	s.update(func(v *View) { v.Decision, v.Banner = s.verdict.Decision, s.verdict.Banner })
+	s.note("screened", string(s.verdict.Decision), map[string]string{"fail_open": strconv.FormatBool(s.verdict.FailOpen)})
+	if s.verdict.Decision == RejectNet {
+		s.outcome, s.reason = OutcomeRefused, call.EndRejected
+		if err := s.leg.Reject(ctx, call.CauseForbidden); err != nil {
+			s.log.Warn("reject failed", "err", err)
+		}
+		return false
+	}
+	if err := s.leg.Answer(ctx); err != nil {
+		s.ended(err)
+		return false
+	}
+	s.cdr.Answered = time.Now()
+	return true
+}
+
+func (s *story) screenRequest() ScreenRequest {
+	return ScreenRequest{CallID: s.id, Caller: s.info.Caller, Identity: s.info.Identity,
+		OwnNumber: s.info.OwnNumber, Trunk: s.info.Trunk, Called: s.info.Called, At: s.info.At}
+}
+
+// served is the ordinary way of an answered call. It returns an *errDanger when the caller pressed
+// the emergency key, and the leg's cause when it ended.
+func (s *story) served(ctx context.Context, from *call.Checkpoint) error {
+	if from != nil && (Stage(from.Stage) == StageQueue || Stage(from.Stage) == StageRing || Stage(from.Stage) == StageTalk) {
+		return s.queued(ctx, QueueEntry{Queue: s.m.cfg.DefaultQueue, Language: from.Language})
+	}
+	switch {
+	case s.info.Reserve:
+		return s.reserve(ctx)
+	case s.verdict.Decision == IVROnly:
+		return s.suspended(ctx)
+	case s.verdict.Decision == QueueLease:
+		if err := s.leaseWait(ctx); err != nil {
+			return err
+		}
+	}
+	return s.walk(ctx, FlowPoint{Language: s.snapshot().Language})
+}
+
+// walk runs the flow from a point, and goes where it leads.
+func (s *story) walk(ctx context.Context, at FlowPoint) error {
+	at.Called, at.Trunk, at.Caller, at.Now = s.info.Called, s.info.Trunk, s.info.Caller, time.Now()
+	s.phase(PhaseIVR)
+	exit, err := s.inFlow(ctx, at)
+	if _, danger := errors.AsType[*errDanger](err); danger || ctx.Err() != nil {
+		return err
+	}
+	if err != nil {
+		s.log.Error("the flow failed; the caller goes to a person", "err", err)
+		exit = FlowExit{Kind: ExitQueue, Queue: s.m.cfg.DefaultQueue}
+	}
+	s.flow = exit
+	if exit.Language != "" {
+		s.update(func(v *View) { v.Language = exit.Language })
+	}
+	switch exit.Kind {
+	case ExitEmergency:
+		return &errDanger{Service: exit.Service, At: time.Now()}
+	case ExitMessage:
+		s.outcome, s.reason = OutcomeMessage, call.EndLine
+		return nil
+	case ExitTransfer:
+		return s.transfer(ctx, exit.Endpoint)
+	case ExitHangup:
+		s.reason = call.EndLine
+		return nil
+	default:
+		return s.queued(ctx, QueueEntry{Queue: exit.Queue, Credit: exit.Credit, Reason: exit.Node})
+	}
+}
+
+func (s *story) inFlow(ctx context.Context, at FlowPoint) (FlowExit, error) {
+	ctx, release := s.enter(ctx, StageFlow)
+	defer release()
+	return s.m.Flow.Run(ctx, s.voice, at)
+}
+
+// enter begins a stage: its checkpoint, its metric, and a context that the emergency key ends.
+func (s *story) enter(ctx context.Context, stage Stage) (context.Context, func()) {
+	s.stage(stage)
+	return s.pad.guard(ctx)
+}
+
+func (s *story) stage(stage Stage) {
+	var old Stage
+	s.update(func(v *View) { old, v.Stage, v.Since = v.Stage, stage, time.Now() })
+	s.m.metrics.stage(old, -1)
+	s.m.metrics.stage(stage, 1)
+	s.note("stage", string(stage), nil)
+	s.checkpoint()
+}
+
+// checkpoint writes where the call stands. A failure is noted and the call goes on.
+func (s *story) checkpoint() {
+	v := s.snapshot()
+	c := call.Checkpoint{CallID: s.id, LegID: s.info.ID, Stage: string(v.Stage), FlowNode: v.Node,
+		Language: v.Language, Agent: v.Agent, At: v.Since}
+	if s.ticket != nil {
+		c.QueueEntry = s.ticket.Entry()
+	}
+	if rec := s.recording(); rec != nil {
+		c.Recording, c.HandOvers = rec.ID(), s.prepared()
+	}
+	if err := s.m.Journal.SaveCheckpoint(context.WithoutCancel(s.leg.Context()), c); err != nil {
+		s.m.metrics.faults.WithLabelValues("checkpoint").Inc()
+		s.log.Warn("checkpoint not written", "err", err)
+	}
+}
+
+func (s *story) atNode(node, language string) {
+	s.update(func(v *View) { v.Node, v.Language = node, language })
+	s.note("node", node, nil)
+	s.checkpoint()
+}
+
+func (s *story) phase(p Phase) {
+	if s.verdict.Lease != nil {
+		s.verdict.Lease.Phase(p)
+	}
+}
+
+// say plays prompts by identity, in the caller's language.
+func (s *story) say(ctx context.Context, barge bool, parts ...string) error {
+	return s.voice.Say(ctx, barge, s.m.Prompts.Say(s.snapshot().Language, parts...)...)
+}
+
+func (s *story) snapshot() View {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.view
+}
+
+func (s *story) update(change func(*View)) {
+	s.mu.Lock()
+	change(&s.view)
+	s.mu.Unlock()
+	s.m.changed()
+}
+
+func (s *story) note(kind, text string, attrs map[string]string) {
+	s.m.Journal.Append(journal.Entry{CallID: s.id, At: time.Now(), Kind: kind, Text: text, Attrs: attrs})
+}
+
+// ended notes why the call is over, unless a stage knew better, and hangs up.
+func (s *story) ended(err error) {
+	ended, gone := errors.AsType[*call.Ended](err)
+	if !gone {
+		ended, gone = errors.AsType[*call.Ended](context.Cause(s.leg.Context()))
+	}
+	switch {
+	case s.reason != "":
+	case gone && ended.Reason != "":
+		s.reason = ended.Reason
+	case gone && ended.Remote && s.cdr.Answered.IsZero():
+		s.reason = call.EndCancelled
+	case gone && ended.Remote:
+		s.reason = call.EndCaller
+	case err != nil && !gone:
+		s.reason = call.EndFault
+		s.log.Error("the call ended by a fault", "err", err)
+	default:
+		s.reason = call.EndLine
+	}
+	if gone {
+		s.cdr.Cause = int(ended.Cause)
+	}
+	s.cdr.Ended = time.Now()
+	if err := s.leg.Hangup(context.WithoutCancel(s.leg.Context()), call.CauseNormal); err != nil && !errors.Is(err, call.ErrLegGone) {
+		s.log.Warn("hang-up failed", "err", err)
+	}
+}
+
+// close is the end of every story, a panicking one included.
+func (s *story) close() {
+	if s.cdr.Ended.IsZero() {
+		s.cdr.Ended = time.Now()
+	}
+	if s.reason == "" {
+		s.reason = call.EndFault
+	}
+	if s.verdict.Lease != nil {
+		s.verdict.Lease.Release()
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.leg.Context()), 10*time.Second)
+	defer cancel()
+	if err := s.leg.Hangup(ctx, call.CauseNormal); err != nil && !errors.Is(err, call.ErrLegGone) {
+		s.log.Warn("hang-up failed", "err", err)
+	}
+	s.done.Wait()
+	s.settle(ctx)
+	s.m.mu.Lock()
+	delete(s.m.calls, s.id)
+	s.m.mu.Unlock()
+	s.m.metrics.stage(s.snapshot().Stage, -1)
+	s.m.changed()
+}

@@ -1,0 +1,257 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hotline12345/gateway/internal/call"
+)
+
+// parties are the legs that talk with the caller; either may be nil.
+type parties struct {
+	agent, service call.Leg
+}
+
+// talk joins the caller and an agent. Again means that the agent's leg broke, and the caller waits on.
+func (s *story) talk(ctx context.Context, o Offer, agent call.Leg) (again bool, err error) {
+	s.phase(PhaseTalk)
+	if s.cdr.Connected.IsZero() {
+		s.cdr.Connected = time.Now()
+	}
+	s.cdr.Agent = o.Agent
+	s.update(func(v *View) { v.Position = 0 })
+	s.stage(StageTalk)
+	if s.m.cfg.AnnounceAgent {
+		s.done.Go(func() { s.announce(agent, o) })
+	}
+	err = s.converse(ctx, parties{agent: agent})
+	stats := agent.Stats()
+	s.cdr.AgentLeg = &stats
+	lost, _ := errors.AsType[*call.Ended](context.Cause(agent.Context()))
+	again = lost != nil && !lost.Remote && lost.Reason != "" && s.leg.Context().Err() == nil && s.reason == call.EndAgent
+	by := s.reason
+	if again {
+		s.reason, by = "", lost.Reason
+		s.note("talk", "the agent's phone was lost", nil)
+	}
+	s.complete(ctx, o, by)
+	return again, err
+}
+
+// announce reads the agent's number to the caller at the start of the talk.
+func (s *story) announce(agent call.Leg, o Offer) {
+	ctx, stop := context.WithCancel(s.leg.Context())
+	defer stop()
+	defer context.AfterFunc(agent.Context(), stop)()
+	clips := s.m.Prompts.Say(s.snapshot().Language, "agent_no", "digits:"+o.Extension, "agent_serve")
+	_ = s.leg.Play(ctx, clips...) // a courtesy: the talk goes on without it
+}
+
+// complete sends the agent to wrap-up.
+func (s *story) complete(ctx context.Context, o Offer, by call.EndReason) {
+	after, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer stop()
+	event := "COMPLETECALLER"
+	if by == call.EndAgent {
+		event = "COMPLETEAGENT"
+	}
+	s.note("queue", event, map[string]string{"agent": o.Agent, "by": string(by)})
+	if s.ticket == nil {
+		return
+	}
+	if err := s.ticket.Complete(after, o, by); err != nil && !errors.Is(err, ErrFenced) {
+		s.log.Warn("the end of the talk was not taken; the sweep will free the agent", "err", err)
+	}
+	s.ticket = nil
+}
+
+// conversation is the bridge of a caller with an agent, a service, or both.
+type conversation struct {
+	*story
+	bridge  call.Bridge
+	p       parties
+	keys    agentKeys
+	summons chan summoned // a service that was called while an agent talks
+	calling context.CancelFunc
+}
+
+type summoned struct {
+	leg call.Leg
+	err error
+}
+
+// converse keeps the parties joined until the caller has gone or nobody is left to talk to.
+func (s *story) converse(ctx context.Context, p parties) error {
+	bridge, err := s.m.Switch.Bridge(ctx, s.id)
+	if err != nil {
+		return err
+	}
+	c := &conversation{story: s, bridge: bridge, p: p, summons: make(chan summoned, 1)}
+	defer c.close()
+	s.record("talk")
+	if err := bridge.Add(s.leg, call.Member{Role: call.Talk}); err != nil {
+		return err
+	}
+	for _, leg := range []call.Leg{p.agent, p.service} {
+		if leg == nil {
+			continue
+		}
+		if err := bridge.Add(leg, call.Member{Role: call.Talk, Staff: leg == p.agent}); err != nil {
+			return err
+		}
+	}
+	for c.p.agent != nil || c.p.service != nil || c.calling != nil {
+		if err := c.next(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close ends the far legs; the caller's own leg is left to the story.
+func (c *conversation) close() {
+	if c.calling != nil {
+		c.calling()
+		late := <-c.summons
+		c.hangup(late.leg)
+	}
+	c.hangup(c.p.agent)
+	c.hangup(c.p.service)
+	if err := c.bridge.Close(); err != nil {
+		c.log.Warn("bridge not closed", "err", err)
+	}
+	c.mark("talk_end")
+}
+
+// next is one thing that happens in a conversation.
+func (c *conversation) next(ctx context.Context) error {
+	var agentGone, serviceGone <-chan struct{}
+	var agentKeys <-chan call.Digit
+	var agentEvents <-chan call.Event
+	var banners <-chan Banner
+	if c.p.agent != nil {
+		agentGone, agentKeys, agentEvents = c.p.agent.Context().Done(), c.p.agent.Digits(), c.p.agent.Events()
+	}
+	if c.p.service != nil {
+		serviceGone = c.p.service.Context().Done()
+	}
+	if c.verdict.Lease != nil {
+		banners = c.verdict.Lease.Banners()
+	}
+	select {
+	case <-ctx.Done():
+		c.reason = call.EndCaller
+		if e, ok := errors.AsType[*call.Ended](context.Cause(ctx)); ok && !e.Remote && e.Reason != "" {
+			c.reason = e.Reason
+		}
+		return context.Cause(ctx)
+	case <-agentGone:
+		c.p.agent, c.reason = nil, call.EndAgent
+		c.note("talk", "the agent left", nil)
+	case <-serviceGone:
+		c.p.service, c.reason = nil, call.EndService
+		c.note("talk", "the service left", nil)
+	case d := <-agentKeys:
+		if svc, ok := c.keys.press(d); ok {
+			c.bring(ctx, svc, d.At)
+		}
+	case e := <-agentEvents:
+		c.held(e)
+	case b := <-banners:
+		c.update(func(v *View) { v.Banner = b })
+	case o := <-c.orders:
+		return c.obey(ctx, o)
+	case got := <-c.summons:
+		c.arrived(got)
+	}
+	return nil
+}
+
+func (c *conversation) held(e call.Event) {
+	var err error
+	switch e.Kind {
+	case call.HoldEvent:
+		err = c.bridge.Hold(c.leg, c.m.Prompts.Music()...)
+	case call.ResumeEvent:
+		err = c.bridge.Add(c.leg, call.Member{Role: call.Talk})
+	case call.TransferEvent:
+		c.note("talk", "a transfer by the phone is refused: destinations are a closed set", nil)
+		return
+	}
+	c.note("talk", string(e.Kind), nil)
+	if err != nil {
+		c.log.Warn("hold failed", "err", err)
+	}
+}
+
+func (c *conversation) obey(ctx context.Context, o order) error {
+	switch o.kind {
+	case orderEmergency:
+		c.bring(ctx, o.service, time.Now())
+	case orderHangup:
+		c.reason = call.EndAgent
+		if o.by == "" {
+			c.reason = call.EndLine
+		}
+		return errLimit
+	case orderKeep:
+		c.checkpoint()
+	case orderFinish: // a write-up ends after the talk alone
+	}
+	return nil
+}
+
+// bring calls a service into the talk; the agent stays.
+func (c *conversation) bring(ctx context.Context, svc Service, pressed time.Time) {
+	if c.calling != nil || c.p.service != nil {
+		c.note("emergency", "a service is on the line, or on its way", nil)
+		return
+	}
+	ctx, c.calling = context.WithCancel(ctx)
+	c.inDanger(svc, "agent")
+	c.done.Go(func() {
+		leg, err := c.summon(ctx, svc, pressed)
+		c.summons <- summoned{leg, err}
+	})
+}
+
+func (c *conversation) arrived(got summoned) {
+	c.calling()
+	c.calling = nil
+	if got.err != nil {
+		c.note("emergency", "no route answered", map[string]string{"err": got.err.Error()})
+		if agent := c.p.agent; agent != nil {
+			c.done.Go(func() { _ = agent.Play(agent.Context(), c.m.Prompts.Say("zh", "em_fail")...) })
+		}
+		return
+	}
+	if err := c.bridge.Add(got.leg, call.Member{Role: call.Talk}); err != nil {
+		c.log.Error("the service could not be joined", "err", err)
+		c.hangup(got.leg)
+		return
+	}
+	c.p.service = got.leg
+	c.note("emergency", "the service is on the line", nil)
+}
+
+// agentKeys are the feature codes of an agent in talk: *0 and 1 to 4 brings a service.
+type agentKeys struct{ run string }
+
+func (k *agentKeys) press(d call.Digit) (Service, bool) {
+	if d.Key == '*' {
+		k.run = "*"
+		return "", false
+	}
+	k.run += string(d.Key)
+	if len(k.run) < 3 {
+		return "", false
+	}
+	run := k.run
+	k.run = ""
+	if run[:2] != "*0" {
+		return "", false
+	}
+	svc := serviceOf(run[2])
+	return svc, svc != ""
+}

@@ -1,0 +1,304 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/hotline12345/gateway/internal/call"
+)
+
+// The revisions of a request's hand-over. They are fixed, so that a hand-over that a killed node may
+// or may not have made can be made again without a second effect.
+const (
+	revisionUrgent   = 1
+	revisionRecorded = 2
+)
+
+// record begins the call's recording, once, when there is someone to hear: a talk, a message, danger.
+// Without room the call goes on unrecorded, and is marked so.
+func (s *story) record(kind string) {
+	if rec := s.recording(); rec != nil {
+		s.mark(kind)
+		return
+	}
+	rec, err := s.m.Recorder.Start(s.leg.Context(), RecordingFacts{CallID: s.id, Trunk: s.info.Trunk,
+		Called: s.info.Called, Started: time.Now(), Node: s.m.cfg.Node})
+	if err != nil {
+		s.unrecorded("start", err)
+		return
+	}
+	detach, err := s.leg.Tap(rec.Sink())
+	if err != nil {
+		s.unrecorded("tap", err)
+	} else {
+		s.detach = detach
+		s.cdr.Evidence = "recorded"
+		s.update(func(v *View) { v.Evidence = "recorded" })
+	}
+	s.mu.Lock()
+	s.rec = rec
+	s.mu.Unlock()
+	s.cdr.Recording = rec.ID()
+	s.mark(kind)
+	s.checkpoint()
+}
+
+func (s *story) unrecorded(step string, err error) {
+	s.m.metrics.faults.WithLabelValues("recording").Inc()
+	s.note("recording", "the call goes on unrecorded", map[string]string{"step": step})
+	s.log.Error("the call goes on unrecorded", "step", step, "err", err)
+}
+
+func (s *story) recording() Recording {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rec
+}
+
+// mark notes an event in the recording and returns its offset.
+func (s *story) mark(kind string) time.Duration {
+	rec := s.recording()
+	if rec == nil {
+		return 0
+	}
+	rec.Mark(kind, "")
+	return rec.Offset()
+}
+
+// wrapUp waits for the agent to write up a call that an agent had: until it is done, or the time is
+// over, or the process leaves.
+func (s *story) wrapUp() {
+	s.stopRecording()
+	if s.offer == nil {
+		return
+	}
+	s.stage(StageWrapUp)
+	over := time.NewTimer(s.m.cfg.WrapUp)
+	defer over.Stop()
+	for {
+		select {
+		case o := <-s.orders:
+			if o.kind == orderFinish {
+				return
+			}
+			s.checkpoint()
+		case <-over.C:
+			return
+		case <-s.m.draining:
+			return
+		}
+	}
+}
+
+func (s *story) stopRecording() {
+	if s.detach != nil {
+		s.detach()
+		s.detach = nil
+	}
+}
+
+// settle closes the call's books: recording, hand-over, counters, CDR. The checkpoint goes last, and
+// stays when the hand-over could not be kept, so that the next start makes it.
+func (s *story) settle(ctx context.Context) {
+	s.stopRecording()
+	kept := s.handOver(ctx)
+	outcome := s.finalOutcome()
+	s.m.Screener.Count(ctx, CallOutcome{CallID: s.id, Caller: s.info.Caller, Identity: s.info.Identity,
+		Outcome: outcome, Started: s.info.At, Answered: s.answeredByAgent(), Ended: s.cdr.Ended, Agent: s.cdr.Agent})
+	s.cdr.Outcome, s.cdr.EndReason, s.cdr.Language = string(outcome), string(s.reason), s.snapshot().Language
+	s.cdr.CallerLeg = s.leg.Stats()
+	s.m.metrics.calls.WithLabelValues(string(outcome), string(s.reason)).Inc()
+	if err := s.m.Journal.SaveCDR(ctx, s.cdr); err != nil {
+		s.m.metrics.faults.WithLabelValues("journal").Inc()
+		s.log.Error("the CDR was not kept", "err", err)
+	}
+	s.log.Info("call ended", "outcome", outcome, "reason", s.reason, "agent", s.cdr.Agent,
+		"evidence", s.cdr.Evidence, "seconds", int(s.cdr.Ended.Sub(s.info.At).Seconds()))
+	if !kept {
+		return
+	}
+	if err := s.m.Journal.DropCheckpoint(ctx, s.id); err != nil {
+		s.log.Warn("checkpoint not dropped", "err", err)
+	}
+}
+
+func (s *story) answeredByAgent() time.Time {
+	if s.offer == nil {
+		return time.Time{}
+	}
+	return s.cdr.Connected
+}
+
+// finalOutcome is the agent's word, then the line's; a call that we cut counts against nobody.
+func (s *story) finalOutcome() Outcome {
+	switch s.reason {
+	case call.EndFault, call.EndDrained, call.EndNodeLost:
+		return OutcomeFault
+	}
+	if o := s.snapshot().Facts.Outcome; o != OutcomeNone {
+		return o
+	}
+	if s.outcome == OutcomeNone && s.cdr.Connected.IsZero() {
+		return OutcomeAbandoned
+	}
+	return s.outcome
+}
+
+// handOver finishes the recording and gives every request of the call to the outbox.
+func (s *story) handOver(ctx context.Context) (kept bool) {
+	rec := s.recording()
+	if rec == nil && s.offer == nil && !s.urgent {
+		return true // nobody spoke: nothing to hand over
+	}
+	overs := s.handOvers()
+	if rec != nil {
+		sealed, err := rec.Finish(ctx)
+		if err != nil {
+			s.log.Error("the recording was not finished; the next start finishes it", "err", err)
+			return false
+		}
+		for i := range overs {
+			overs[i].Recording = &sealed
+		}
+	}
+	kept = true
+	for _, h := range overs {
+		s.cdr.RequestIDs = append(s.cdr.RequestIDs, h.RequestID)
+		if err := s.m.Intake.Submit(ctx, h); err != nil {
+			kept = false
+			s.m.metrics.faults.WithLabelValues("intake").Inc()
+			s.log.Error("the hand-over was not kept; the next start makes it", "err", err)
+		}
+	}
+	return kept
+}
+
+// handOvers is one event for each request of the call; a call without one still has its own.
+func (s *story) handOvers() []HandOver {
+	v := s.snapshot()
+	requests := v.Facts.Requests
+	if len(requests) == 0 {
+		requests = []Request{{ID: s.id}}
+	}
+	overs := make([]HandOver, 0, len(requests))
+	for _, r := range requests {
+		facts := s.publicFacts()
+		facts["kind"] = string(r.Kind)
+		facts["mark_ms"] = r.Mark.Milliseconds()
+		overs = append(overs, HandOver{Type: RequestRecorded, RequestID: r.ID, Revision: revisionRecorded,
+			CallID: s.id, At: time.Now(), Urgent: s.urgency(r), Facts: facts, Sealed: s.sealed(r), Evidence: v.Evidence})
+	}
+	return overs
+}
+
+func (s *story) urgency(r Request) string {
+	if r.Urgent == "" && s.cdr.Emergency != "" {
+		return "emergency " + s.cdr.Emergency
+	}
+	return r.Urgent
+}
+
+// publicFacts are the facts of a hand-over that name nobody.
+func (s *story) publicFacts() map[string]any {
+	v := s.snapshot()
+	return map[string]any{
+		"trunk": v.Trunk, "called": v.Called, "identity": string(v.Identity), "language": v.Language,
+		"queue": v.Queue, "agent": v.Agent, "reason": v.Reason, "started": v.Started.Format(time.RFC3339Nano),
+		"outcome": string(s.finalOutcome()), "emergency": string(v.Emergency), "feedback": v.Facts.Feedback,
+	}
+}
+
+// sealed are the facts that name someone, encrypted to the recording's key. Without a recording there
+// is no key of the call, and the recorder seals them to the agency alone.
+func (s *story) sealed(r Request) []byte {
+	v := s.snapshot()
+	plain, err := json.Marshal(map[string]any{
+		"caller": s.info.Caller.E164, "caller_raw": s.info.Caller.Raw, "name": v.Facts.Name,
+		"contact": v.Facts.Contact, "summary": r.Summary, "note": v.Facts.Note, "collected": s.flow.Data,
+	})
+	if err != nil {
+		s.log.Error("facts not encoded", "err", err)
+		return nil
+	}
+	seal := s.m.Recorder.SealFacts
+	if rec := s.recording(); rec != nil {
+		seal = rec.SealFacts
+	}
+	out, err := seal(plain)
+	if err != nil {
+		s.log.Error("facts not sealed", "err", err)
+	}
+	return out
+}
+
+// prepared is the hand-over as a checkpoint keeps it.
+func (s *story) prepared() []byte {
+	b, err := json.Marshal(s.handOvers())
+	if err != nil {
+		s.log.Error("hand-over not encoded", "err", err)
+	}
+	return b
+}
+
+// Recovered is a recording that a killed node left, finished at the next start.
+type Recovered struct {
+	Facts  RecordingFacts
+	Sealed Sealed
+}
+
+// Recover finishes what a killed node left: each recording is handed over, marked partial, and each
+// call gets its CDR. It runs before the first call is taken.
+func (m *Manager) Recover(ctx context.Context) error {
+	left, err := m.Journal.Checkpoints(ctx)
+	if err != nil {
+		return err
+	}
+	found, err := m.Recorder.Recover(ctx)
+	if err != nil {
+		return err
+	}
+	recordings := map[string]Recovered{}
+	for _, r := range found {
+		recordings[r.Facts.CallID] = r
+	}
+	var errs []error
+	for _, c := range left {
+		rec, ok := recordings[c.CallID]
+		delete(recordings, c.CallID)
+		errs = append(errs, m.recoverCall(ctx, c, rec, ok))
+	}
+	for id, rec := range recordings { // a recording whose checkpoint was lost with the journal
+		errs = append(errs, m.recoverCall(ctx, call.Checkpoint{CallID: id, At: rec.Facts.Started}, rec, true))
+	}
+	return errors.Join(errs...)
+}
+
+func (m *Manager) recoverCall(ctx context.Context, c call.Checkpoint, rec Recovered, recorded bool) error {
+	var overs []HandOver
+	if len(c.HandOvers) > 0 {
+		if err := json.Unmarshal(c.HandOvers, &overs); err != nil {
+			m.Log.Error("the checkpoint's hand-over does not read; the recording goes without it", "call", c.CallID, "err", err)
+		}
+	}
+	if len(overs) == 0 && recorded {
+		overs = []HandOver{{Type: RequestRecorded, RequestID: c.CallID, Revision: revisionRecorded, CallID: c.CallID, Facts: map[string]any{}}}
+	}
+	for _, h := range overs {
+		h.At = time.Now()
+		if recorded {
+			h.Recording, h.Evidence = &rec.Sealed, "partial"
+		}
+		if h.Facts == nil {
+			h.Facts = map[string]any{}
+		}
+		h.Facts["end_reason"] = string(call.EndNodeLost)
+		if err := m.Intake.Submit(ctx, h); err != nil {
+			return err
+		}
+	}
+	m.Log.Warn("a call of a killed process was closed", "call", c.CallID, "stage", c.Stage, "recorded", recorded)
+	m.metrics.calls.WithLabelValues(string(OutcomeFault), string(call.EndNodeLost)).Inc()
+	return errors.Join(m.Journal.SaveCDR(ctx, m.lostCDR(c, rec, recorded)), m.Journal.DropCheckpoint(ctx, c.CallID))
+}
