@@ -1,0 +1,194 @@
+package console
+
+import (
+	"context"
+	"net/http"
+	"reflect"
+	"regexp"
+	"slices"
+
+	"github.com/hotline12345/gateway/internal/session"
+)
+
+// desk is the live part of an agent's page.
+type desk struct {
+	Agent        Agent
+	Call         *session.View // without facts; nil if none
+	Keys         []string      // what the caller pressed
+	Holds        bool
+	PauseReasons []string
+	Services     []session.Service
+}
+
+// InTalk says whether the caller is on the line with the agent.
+func (d desk) InTalk() bool {
+	return d.Call != nil && slices.Contains([]session.Stage{session.StageTalk, session.StageEmergency,
+		session.StageService}, d.Call.Stage)
+}
+
+// agentData is the agent's page.
+type agentData struct {
+	Desk desk
+	Form factsForm
+}
+
+// deskOf picks what concerns one agent out of the picture of the line.
+func (c *Console) deskOf(v *visit, s Snapshot) desk {
+	_, holds := c.deps.Desk.(Holder)
+	d := desk{Agent: s.agentOf(v.person.ID), Holds: holds, PauseReasons: pauseReasons, Services: session.Services()}
+	for _, call := range s.Calls {
+		if call.Agent == v.person.ID {
+			d.Call = &call
+		}
+	}
+	return d
+}
+
+// keysOf is what a caller pressed, from the call's timeline. A journal that does not answer costs
+// the agent only this line.
+func (c *Console) keysOf(v *visit, call *session.View) []string {
+	if call == nil {
+		return nil
+	}
+	entries, err := c.deps.Journal.Timeline(v.Context(), call.CallID)
+	if err != nil {
+		return nil
+	}
+	var keys []string
+	for _, e := range entries {
+		if e.Kind == "digit" {
+			keys = append(keys, e.Text)
+		}
+	}
+	return keys
+}
+
+func (c *Console) agentPage(w http.ResponseWriter, v *visit) {
+	c.agentPageWith(w, v, http.StatusOK, c.formOf(v))
+}
+
+func (c *Console) agentPageWith(w http.ResponseWriter, v *visit, status int, form factsForm) {
+	d := c.deskOf(v, c.snapshot(v.Context()))
+	d.Keys = c.keysOf(v, d.Call)
+	m := c.model(v, agentData{d, form})
+	m.Flash = m.said(v.Request)
+	if form.Problem != "" {
+		m.Flash = Flash{Text: m.T(form.Problem), Bad: true}
+	}
+	c.send(w, status, "agent", "layout", m)
+}
+
+// agentStream shows the agent's own state and call. A new call, or none, is an event that lets the
+// page fetch the form; the form itself is never sent while somebody may be writing in it.
+func (c *Console) agentStream(w http.ResponseWriter, v *visit) {
+	var last desk
+	shown, first := v.URL.Query().Get("call"), true
+	c.stream(w, v, func(e events, s Snapshot) error {
+		d := c.deskOf(v, s)
+		if !first && reflect.DeepEqual(d, last) {
+			return nil
+		}
+		last, first = d, false
+		d.Keys = c.keysOf(v, d.Call)
+		html, err := c.render("agent", "desk", c.model(v, agentData{Desk: d}))
+		if err != nil {
+			return err
+		}
+		if err := e.part(html); err != nil {
+			return err
+		}
+		if id := callID(d.Call); id != shown {
+			shown = id
+			return e.event("call-changed")
+		}
+		return nil
+	})
+}
+
+func callID(v *session.View) string {
+	if v == nil {
+		return ""
+	}
+	return v.CallID
+}
+
+// extension is what a phone may be called.
+var extension = regexp.MustCompile(`^[0-9]{2,12}$`)
+
+func (c *Console) agentLogin(w http.ResponseWriter, v *visit) {
+	c.done(w, v, c.loginBy(v, v.person.ID, v.PostFormValue("extension")), "said.loggedin", "/agent")
+}
+
+func (c *Console) loginBy(v *visit, person, ext string) error {
+	if !extension.MatchString(ext) {
+		return errInput
+	}
+	return c.deps.Agents.Login(v.Context(), person, ext)
+}
+
+func (c *Console) agentLogout(w http.ResponseWriter, v *visit) {
+	c.done(w, v, c.deps.Agents.Logout(v.Context(), v.person.ID), "said.loggedout", "/agent")
+}
+
+func (c *Console) agentReady(w http.ResponseWriter, v *visit) {
+	c.done(w, v, c.deps.Agents.Ready(v.Context(), v.person.ID), "said.ready", "/agent")
+}
+
+func (c *Console) agentPause(w http.ResponseWriter, v *visit) {
+	reason, err := v.PostFormValue("reason"), errInput
+	if validReason(reason) {
+		err = c.deps.Agents.Pause(v.Context(), v.person.ID, reason)
+	}
+	c.done(w, v, err, "said.paused", "/agent")
+}
+
+// own is an act of an agent on their own call: another's is refused here already.
+func (c *Console) own(v *visit, do func(callID, by string) error) error {
+	id := v.PathValue("id")
+	view, ok := c.callOf(v.person.ID)
+	if !ok {
+		return session.ErrNoCall
+	}
+	if view.CallID != id {
+		return session.ErrNotYours
+	}
+	return do(id, v.person.ID)
+}
+
+func (c *Console) finishWrapUp(w http.ResponseWriter, v *visit) {
+	err := c.own(v, func(id, by string) error { return c.deps.Desk.FinishWrapUp(v.Context(), id, by) })
+	c.done(w, v, err, "said.finished", "/agent")
+}
+
+func (c *Console) emergency(w http.ResponseWriter, v *visit) {
+	c.done(w, v, c.emergencyBy(v, session.Service(v.PostFormValue("service"))), "said.emergency", "/agent")
+}
+
+func (c *Console) emergencyBy(v *visit, s session.Service) error {
+	if !slices.Contains(session.Services(), s) {
+		return errInput
+	}
+	return c.own(v, func(id, by string) error { return c.deps.Desk.Emergency(v.Context(), id, by, s) })
+}
+
+func (c *Console) agentHangup(w http.ResponseWriter, v *visit) {
+	err := c.own(v, func(id, by string) error { return c.deps.Desk.Hangup(v.Context(), id, by) })
+	c.done(w, v, err, "said.hungup", "/agent")
+}
+
+func (c *Console) hold(w http.ResponseWriter, v *visit) {
+	c.done(w, v, c.holding(v, Holder.Hold), "said.held", "/agent")
+}
+
+func (c *Console) resume(w http.ResponseWriter, v *visit) {
+	c.done(w, v, c.holding(v, Holder.Resume), "said.resumed", "/agent")
+}
+
+// holding does what a desk that can hold can do.
+func (c *Console) holding(v *visit, do func(Holder, context.Context, string, string) error) error {
+	h, ok := c.deps.Desk.(Holder)
+	if !ok {
+		return errInput
+	}
+	return c.own(v, func(id, by string) error { return do(h, v.Context(), id, by) })
+}

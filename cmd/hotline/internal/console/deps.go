@@ -1,0 +1,200 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hotline12345/gateway/internal/journal"
+	"github.com/hotline12345/gateway/internal/session"
+)
+
+// The interfaces of this file are what the console needs of the rest. The program wires them.
+
+// Deps are the parts that the console stands on. All must be set except Health.
+type Deps struct {
+	Calls   Calls
+	Desk    Desk
+	Agents  Agents
+	Queues  Queues
+	Trunks  Trunks
+	Journal Journal
+	Staff   Staff
+	Audit   Audit
+	Health  Health // nil shows no warnings
+}
+
+// Calls is the live calls of this node.
+type Calls interface {
+	// Views is every live call, in no order.
+	Views() []session.View
+	// Watch gives a channel that gets a value after a change; several changes may share one.
+	Watch() (changed <-chan struct{}, stop func())
+}
+
+// Desk is what staff do to a live call. The console has checked that the person may: an agent acts
+// on their own call, a supervisor may hang up any. The errors are session.ErrNoCall, ErrNotYours,
+// ErrBadFacts and ErrNotInTalk, wrapped or not.
+type Desk interface {
+	SetFacts(ctx context.Context, callID, by string, f session.Facts) error
+	FinishWrapUp(ctx context.Context, callID, by string) error
+	Emergency(ctx context.Context, callID, by string, s session.Service) error
+	Hangup(ctx context.Context, callID, by string) error
+	// Mark is the present offset of the call's recording.
+	Mark(callID, by string) (time.Duration, error)
+}
+
+// Holder is a Desk that can put a caller on hold. The buttons are shown only when Desk is one.
+type Holder interface {
+	Hold(ctx context.Context, callID, by string) error
+	Resume(ctx context.Context, callID, by string) error
+}
+
+// AgentState is what an agent does, as the console shows it.
+type AgentState string
+
+// The states of an agent.
+const (
+	AgentOffline AgentState = "offline"
+	AgentReady   AgentState = "ready"
+	AgentPaused  AgentState = "paused"
+	AgentRinging AgentState = "ringing"
+	AgentTalking AgentState = "talking"
+	AgentWrapUp  AgentState = "wrapup"
+)
+
+// AgentStates lists every state.
+func AgentStates() []AgentState {
+	return []AgentState{AgentReady, AgentRinging, AgentTalking, AgentWrapUp, AgentPaused, AgentOffline}
+}
+
+// Agent is an agent as the queues know them.
+type Agent struct {
+	ID        string     `json:"id"` // the person
+	Name      string     `json:"name"`
+	Extension string     `json:"extension"`
+	State     AgentState `json:"state"`
+	Since     time.Time  `json:"since"`            // of the state
+	Until     time.Time  `json:"until,omitzero"`   // the end of wrap-up; zero if it has none
+	Reason    string     `json:"reason,omitempty"` // of a pause
+	CallID    string     `json:"call_id,omitempty"`
+	Queues    []string   `json:"queues"`
+}
+
+// Agents is the agents' states (package queue).
+type Agents interface {
+	List(ctx context.Context) ([]Agent, error)
+	// Login binds a person to a phone and makes them ready.
+	Login(ctx context.Context, person, extension string) error
+	Logout(ctx context.Context, person string) error
+	// Pause takes an agent out of the hunt; in talk it takes force after the call.
+	Pause(ctx context.Context, person, reason string) error
+	Ready(ctx context.Context, person string) error
+}
+
+// ErrNoAgent answers an act on a person who is not logged in on a phone.
+var ErrNoAgent = errors.New("console: not logged in on a phone")
+
+// QueueState is a queue now, and what it did today.
+type QueueState struct {
+	Name      string    `json:"name"`
+	Waiting   int       `json:"waiting"`
+	Oldest    time.Time `json:"oldest,omitzero"` // when the longest waiter came; zero if nobody waits
+	Ready     int       `json:"ready"`
+	Talking   int       `json:"talking"`
+	Offered   int       `json:"offered"`   // callers who entered today
+	Answered  int       `json:"answered"`  // of them, joined with an agent
+	InTime    int       `json:"in_time"`   // of those, within 15 s
+	Abandoned int       `json:"abandoned"` // of them, gone before an agent
+}
+
+// Queues tells how the queues stand (package queue).
+type Queues interface {
+	Queues(ctx context.Context) ([]QueueState, error)
+}
+
+// Trunk is a carrier as the line sees it.
+type Trunk struct {
+	Name     string        `json:"name"`
+	Up       bool          `json:"up"`
+	Since    time.Time     `json:"since"`
+	RTT      time.Duration `json:"rtt"` // of the last OPTIONS, nanoseconds; 0 if none was answered
+	Channels int           `json:"channels"`
+	Limit    int           `json:"limit"`             // 0 is no limit
+	Problem  string        `json:"problem,omitempty"` // the last failure, in words
+}
+
+// Trunks tells how the trunks stand (package sip/trunk).
+type Trunks interface {
+	Trunks(ctx context.Context) ([]Trunk, error)
+}
+
+// Journal is what is known of a call, live or ended (package internal/journal).
+type Journal interface {
+	// CDR is a call's record; false while there is none.
+	CDR(ctx context.Context, callID string) (journal.CDR, bool, error)
+	// Timeline is a call's entries by time.
+	Timeline(ctx context.Context, callID string) ([]journal.Entry, error)
+}
+
+// Role is what a person may do.
+type Role string
+
+// The roles.
+const (
+	RoleAgent      Role = "agent"
+	RoleSupervisor Role = "supervisor"
+	RoleManager    Role = "manager"
+	RoleAuditor    Role = "auditor"
+	RoleAdmin      Role = "admin"
+)
+
+// Person is who is logged in.
+type Person struct {
+	ID        string
+	Name      string
+	Extension string // of their phone, as a proposal; may be ""
+	Roles     []Role
+}
+
+// ErrLogin says that the name or the password is wrong, without saying which.
+var ErrLogin = errors.New("console: wrong name or password")
+
+// ErrTooMany says that this source or person has failed too often and must wait.
+var ErrTooMany = errors.New("console: too many attempts")
+
+// Staff is people and their sessions (package internal/staff).
+type Staff interface {
+	// Login fails with ErrLogin or ErrTooMany. The source is the peer's address.
+	Login(ctx context.Context, id, password, source string) (token string, p Person, err error)
+	// PersonOf is whose token this is: a session's, or one made for the API. False if nobody's.
+	PersonOf(ctx context.Context, token string) (Person, bool)
+	Logout(ctx context.Context, token string) error
+}
+
+// Act is an act of staff on others' calls or states, for the audit log.
+type Act struct {
+	By     string // the person
+	What   string // "call.hangup", "agent.pause", "agent.logout"
+	On     string // a call's identity, or a person
+	Reason string
+	Source string // the peer's address
+}
+
+// Audit writes acts to the tamper-evident log (package internal/audit). An act that cannot be
+// written is not done.
+type Audit interface {
+	Record(ctx context.Context, a Act) error
+}
+
+// Warning is one thing that is wrong now.
+type Warning struct {
+	Code  string `json:"code"` // stable, such as "redis-away"
+	Title string `json:"title"`
+	Mend  string `json:"mend"` // what to do
+}
+
+// Health tells what is wrong now (package ops).
+type Health interface {
+	Warnings(ctx context.Context) []Warning
+}

@@ -1,0 +1,219 @@
+package console
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/hotline12345/gateway/internal/session"
+)
+
+// The bounds of what an agent writes, in characters, and of the requests in one call.
+const (
+	maxName     = 60
+	maxContact  = 120
+	maxText     = 2000
+	maxUrgent   = 200
+	maxRequests = 20
+)
+
+// agentOutcomes are the outcomes that an agent can tell; the others are the line's own to say.
+var agentOutcomes = []session.Outcome{session.OutcomeRegistered, session.OutcomeConsultation,
+	session.OutcomeProgress, session.OutcomeUnclear, session.OutcomeNoRequest, session.OutcomeSilent,
+	session.OutcomeOOSTold, session.OutcomeAbuse, session.OutcomeEmergency}
+
+// factsForm is the form of Art. 7 and 8 as an agent sees it.
+type factsForm struct {
+	CallID  string // "" if there is no call: the form is not shown
+	Facts   session.Facts
+	Errors  map[string]string // a field's name to a text's key
+	Problem string            // a text's key, or ""
+	Saved   bool
+
+	Outcomes []session.Outcome
+	Kinds    []session.Kind
+}
+
+// formOf is the form for the visitor's own call, as it was last saved.
+func (c *Console) formOf(v *visit) factsForm {
+	form := factsForm{Outcomes: agentOutcomes, Kinds: session.Kinds()}
+	if view, ok := c.callOf(v.person.ID); ok {
+		form.CallID, form.Facts = view.CallID, view.Facts
+		form.Facts.Requests = slices.Clone(view.Facts.Requests)
+	}
+	if len(form.Facts.Requests) == 0 {
+		form.Facts.Requests = []session.Request{{}} // the first request begins with the call
+	}
+	return form
+}
+
+// factsPart answers the page's question after "call-changed". Nothing is sent when the page has the
+// form already, so that a stream that came back cannot wipe what is being written.
+func (c *Console) factsPart(w http.ResponseWriter, v *visit) {
+	form := c.formOf(v)
+	if !v.htmx {
+		redirect(w, v, "/agent")
+		return
+	}
+	if form.CallID == v.FormValue("call") {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	c.send(w, http.StatusOK, "agent", "facts", c.model(v, agentData{Form: form}))
+}
+
+// saveFacts does what the form's button says: save, save and finish, add a request, or remove one.
+func (c *Console) saveFacts(w http.ResponseWriter, v *visit) {
+	if err := v.ParseForm(); err != nil {
+		c.fail(w, v, errInput)
+		return
+	}
+	form := c.formOf(v)
+	if form.CallID != v.PathValue("id") {
+		c.fail(w, v, session.ErrNotYours)
+		return
+	}
+	known := form.Facts.Requests
+	form.Facts = readFacts(v.PostForm, known)
+	form.Facts.By = v.person.ID
+	do := v.PostForm.Get("do")
+	switch {
+	case do == "add":
+		c.addRequest(v, &form)
+		c.showForm(w, v, http.StatusOK, form)
+	case strings.HasPrefix(do, "remove."):
+		if i, err := strconv.Atoi(do[len("remove."):]); err == nil && i >= 0 && i < len(form.Facts.Requests) {
+			form.Facts.Requests = slices.Delete(form.Facts.Requests, i, i+1)
+		}
+		c.showForm(w, v, http.StatusOK, form)
+	default:
+		c.keepFacts(w, v, form, do == "finish")
+	}
+}
+
+// addRequest opens another request at the present place of the recording. Without a recording, or
+// after the talk, its place is not known and stays at the start.
+func (c *Console) addRequest(v *visit, form *factsForm) {
+	if len(form.Facts.Requests) >= maxRequests {
+		form.Problem = "facts.toomany"
+		return
+	}
+	at, err := c.deps.Desk.Mark(form.CallID, v.person.ID)
+	if err != nil {
+		at = 0
+	}
+	form.Facts.Requests = append(form.Facts.Requests, session.Request{Mark: at.Truncate(time.Millisecond)})
+}
+
+func (c *Console) keepFacts(w http.ResponseWriter, v *visit, form factsForm, finish bool) {
+	form.Facts.Requests = slices.DeleteFunc(form.Facts.Requests, func(r session.Request) bool {
+		return r.Kind == "" && r.Summary == "" && r.Urgent == ""
+	})
+	if form.Errors = checkFacts(form.Facts, finish); len(form.Errors) > 0 {
+		form.Problem = "error.badfacts"
+		c.showForm(w, v, http.StatusUnprocessableEntity, form)
+		return
+	}
+	err := c.deps.Desk.SetFacts(v.Context(), form.CallID, v.person.ID, form.Facts)
+	if err == nil && finish {
+		err = c.deps.Desk.FinishWrapUp(v.Context(), form.CallID, v.person.ID)
+	}
+	if err != nil {
+		status := 0
+		status, form.Problem = c.failure(err)
+		c.showForm(w, v, status, form)
+		return
+	}
+	if !v.htmx {
+		said := "said.saved"
+		if finish {
+			said = "said.finished"
+		}
+		c.done(w, v, nil, said, "/agent")
+		return
+	}
+	form = c.formOf(v) // with the identities that the requests were given
+	form.Saved = true
+	c.showForm(w, v, http.StatusOK, form)
+}
+
+// showForm answers with the form alone, or with the page that it stands on.
+func (c *Console) showForm(w http.ResponseWriter, v *visit, status int, form factsForm) {
+	if len(form.Facts.Requests) == 0 {
+		form.Facts.Requests = []session.Request{{}}
+	}
+	if !v.htmx {
+		c.agentPageWith(w, v, status, form)
+		return
+	}
+	c.send(w, status, "agent", "facts", c.model(v, agentData{Form: form}))
+}
+
+// readFacts reads the form. A request keeps its identity only if the call has such a request: a form
+// cannot take over another call's.
+func readFacts(in url.Values, known []session.Request) session.Facts {
+	field := func(name string) string { return strings.TrimSpace(in.Get(name)) }
+	f := session.Facts{Outcome: session.Outcome(field("outcome")), Feedback: in.Get("feedback") != "",
+		Name: field("name"), Contact: field("contact"), Note: field("note")}
+	for i := range maxRequests {
+		p := fmt.Sprintf("request.%d.", i)
+		if !in.Has(p + "kind") {
+			break
+		}
+		r := session.Request{ID: in.Get(p + "id"), Kind: session.Kind(field(p + "kind")),
+			Summary: field(p + "summary"), Urgent: field(p + "urgent")}
+		if ms, err := strconv.ParseInt(in.Get(p+"mark"), 10, 32); err == nil && ms > 0 {
+			r.Mark = time.Duration(ms) * time.Millisecond
+		}
+		if !slices.ContainsFunc(known, func(k session.Request) bool { return k.ID == r.ID }) {
+			r.ID = ""
+		}
+		f.Requests = append(f.Requests, r)
+	}
+	return f
+}
+
+// checkFacts says which fields do not hold. Facts that are final must have an outcome.
+func checkFacts(f session.Facts, final bool) map[string]string {
+	bad := map[string]string{}
+	long := func(field, s string, most int) {
+		if utf8.RuneCountInString(s) > most {
+			bad[field] = "facts.toolong"
+		}
+	}
+	if final && f.Outcome == "" || f.Outcome != "" && !slices.Contains(agentOutcomes, f.Outcome) {
+		bad["outcome"] = "facts.nooutcome"
+	}
+	if f.Feedback && f.Name == "" { // Art. 7: who wants an answer gives a name and a way to be reached
+		bad["name"] = "facts.noname"
+	}
+	if f.Feedback && f.Contact == "" {
+		bad["contact"] = "facts.nocontact"
+	}
+	long("name", f.Name, maxName)
+	long("contact", f.Contact, maxContact)
+	long("note", f.Note, maxText)
+	if f.Outcome == session.OutcomeRegistered && len(f.Requests) == 0 {
+		bad["request.0.summary"] = "facts.norequest"
+	}
+	if len(f.Requests) > maxRequests {
+		bad["requests"] = "facts.toomany"
+	}
+	for i, r := range f.Requests {
+		p := fmt.Sprintf("request.%d.", i)
+		if !slices.Contains(session.Kinds(), r.Kind) {
+			bad[p+"kind"] = "facts.nokind"
+		}
+		if r.Summary == "" { // Art. 8: what is not clear is not registered
+			bad[p+"summary"] = "facts.nosummary"
+		}
+		long(p+"summary", r.Summary, maxText)
+		long(p+"urgent", r.Urgent, maxUrgent)
+	}
+	return bad
+}

@@ -1,0 +1,111 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"sync"
+	"time"
+)
+
+// errStreams says that as many live pages are open as are allowed.
+var errStreams = errors.New("console: too many live pages")
+
+// feed takes one picture of the line for all live pages, however many look, and takes none while
+// nobody does.
+type feed struct {
+	cfg     Config
+	take    func(context.Context) Snapshot
+	metrics *metrics
+	joined  chan struct{}
+
+	mu      sync.Mutex
+	last    Snapshot
+	closed  bool
+	viewers map[chan Snapshot]struct{}
+}
+
+func newFeed(cfg Config, take func(context.Context) Snapshot, m *metrics) *feed {
+	return &feed{cfg: cfg, take: take, metrics: m, joined: make(chan struct{}, 1), viewers: map[chan Snapshot]struct{}{}}
+}
+
+// run takes pictures when a call changed, when somebody joined, and every Refresh.
+func (f *feed) run(ctx context.Context, calls Calls) error {
+	changed, stop := calls.Watch()
+	defer stop()
+	defer f.close()
+	tick := time.NewTicker(f.cfg.Refresh)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-f.joined:
+		case <-tick.C:
+		}
+		if f.watched() {
+			f.publish(f.take(ctx))
+		}
+	}
+}
+
+func (f *feed) watched() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.viewers) > 0
+}
+
+// publish gives a picture that differs from the last one to all viewers; the newest wins.
+func (f *feed) publish(s Snapshot) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if reflect.DeepEqual(f.last, s) {
+		return
+	}
+	f.last = s
+	for v := range f.viewers {
+		select {
+		case <-v:
+		default:
+		}
+		v <- s
+	}
+}
+
+// join gives a channel with the newest picture, closed when the feed ends, and the way to leave it.
+func (f *feed) join() (<-chan Snapshot, func(), error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed || len(f.viewers) >= f.cfg.Streams {
+		f.metrics.refused.Inc()
+		return nil, nil, errStreams
+	}
+	v := make(chan Snapshot, 1)
+	f.viewers[v] = struct{}{}
+	f.last = Snapshot{} // so that the next picture is news to the newcomer
+	f.metrics.streams.Set(float64(len(f.viewers)))
+	select {
+	case f.joined <- struct{}{}:
+	default:
+	}
+	return v, func() { f.leave(v) }, nil
+}
+
+func (f *feed) leave(v chan Snapshot) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.viewers, v)
+	f.metrics.streams.Set(float64(len(f.viewers)))
+}
+
+func (f *feed) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	for v := range f.viewers {
+		close(v)
+	}
+	clear(f.viewers)
+	f.metrics.streams.Set(0)
+}

@@ -1,0 +1,127 @@
+package console
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/hotline12345/gateway/internal/session"
+)
+
+// Snapshot is the line at a moment. Two equal ones show the same, so it holds no running times:
+// pages count from the moments in it.
+type Snapshot struct {
+	Calls    []session.View `json:"calls"` // the oldest first, without facts
+	Queues   []QueueState   `json:"queues"`
+	Agents   []Agent        `json:"agents"`
+	Trunks   []Trunk        `json:"trunks"`
+	Warnings []Warning      `json:"warnings"`
+}
+
+// The warnings that the console itself raises when a part does not answer.
+var (
+	warnQueues = Warning{Code: "queues-unknown", Title: "The queues do not answer",
+		Mend: "Look at the store's state; callers are still admitted and queue on each node."}
+	warnAgents = Warning{Code: "agents-unknown", Title: "The agents' states are not known",
+		Mend: "Look at the store's state; calls that are up go on."}
+	warnTrunks = Warning{Code: "trunks-unknown", Title: "The trunks' states are not known",
+		Mend: "Look at the log of this node."}
+)
+
+// snapshotTimeout bounds one picture: an away store must not freeze what is known without it.
+const snapshotTimeout = 2 * time.Second
+
+func (c *Console) snapshot(ctx context.Context) Snapshot {
+	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
+	defer cancel()
+	var s Snapshot
+	s.Calls = c.calls()
+	var err error
+	if s.Queues, err = c.deps.Queues.Queues(ctx); err != nil {
+		s.Warnings = append(s.Warnings, warnQueues)
+	}
+	if s.Agents, err = c.deps.Agents.List(ctx); err != nil {
+		s.Warnings = append(s.Warnings, warnAgents)
+	}
+	if s.Trunks, err = c.deps.Trunks.Trunks(ctx); err != nil {
+		s.Warnings = append(s.Warnings, warnTrunks)
+	}
+	if c.deps.Health != nil {
+		s.Warnings = append(s.Warnings, c.deps.Health.Warnings(ctx)...)
+	}
+	return s
+}
+
+// calls is the live calls, the oldest first. Facts are personal data, which no list shows.
+func (c *Console) calls() []session.View {
+	calls := slices.Clone(c.deps.Calls.Views())
+	for i := range calls {
+		calls[i].Facts = session.Facts{}
+	}
+	slices.SortFunc(calls, func(a, b session.View) int {
+		return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.CallID, b.CallID))
+	})
+	return calls
+}
+
+// callOf is the live call that is with an agent.
+func (c *Console) callOf(person string) (session.View, bool) {
+	for _, v := range c.deps.Calls.Views() {
+		if v.Agent == person {
+			return v, true
+		}
+	}
+	return session.View{}, false
+}
+
+// agentOf is how an agent stands; offline when nothing is known of them.
+func (s Snapshot) agentOf(person string) Agent {
+	for _, a := range s.Agents {
+		if a.ID == person {
+			return a
+		}
+	}
+	return Agent{ID: person, State: AgentOffline}
+}
+
+// Tiles are the four numbers that a supervisor looks at first, and the two of the service level.
+type Tiles struct {
+	Waiting, Talking, Ready, InCalls int
+	Oldest                           time.Time // zero if nobody waits
+	Offered, Answered, InTime        int
+}
+
+// Tiles sums the queues. Agents serve several queues, so they are counted by the agents.
+func (s Snapshot) Tiles() Tiles {
+	t := Tiles{InCalls: len(s.Calls)}
+	for _, q := range s.Queues {
+		t.Waiting += q.Waiting
+		t.Offered += q.Offered
+		t.Answered += q.Answered
+		t.InTime += q.InTime
+		if !q.Oldest.IsZero() && (t.Oldest.IsZero() || q.Oldest.Before(t.Oldest)) {
+			t.Oldest = q.Oldest
+		}
+	}
+	for _, a := range s.Agents {
+		switch a.State {
+		case AgentReady:
+			t.Ready++
+		case AgentTalking:
+			t.Talking++
+		}
+	}
+	return t
+}
+
+// InTimeShare and AnsweredShare are in percent of the callers offered today; -1 when there were none.
+func (t Tiles) InTimeShare() int   { return share(t.InTime, t.Offered) }
+func (t Tiles) AnsweredShare() int { return share(t.Answered, t.Offered) }
+
+func share(part, whole int) int {
+	if whole == 0 {
+		return -1
+	}
+	return part * 100 / whole
+}
