@@ -52,6 +52,6 @@
 //
 // # What is lost
 //
-// An audio frame is at most 1.6 s long and is written at most 0.4 s after its end, so a killed
+// An audio frame is at most 1.5 s long and is written at most 0.5 s after its end, so a killed
 // process loses at most 2 s. All files are synced once a second, so a power loss costs one second more.
 package recording

@@ -33,7 +33,7 @@ var (
 )
 
 const (
-	cutEvery   = 100 * time.Millisecond
+	cutEvery   = 50 * time.Millisecond
 	syncEvery  = time.Second
 	spaceEvery = 10 * time.Second
 	sweepEvery = time.Hour
@@ -66,7 +66,7 @@ type Recorder struct {
 	mu     sync.Mutex
 	open   map[string]*recording
 	calls  map[string][]string // the unsettled recordings of a call
-	next   int // the queue of the next recording
+	next   int                 // the queue of the next recording
 	closed bool
 }
 

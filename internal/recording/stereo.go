@@ -11,7 +11,7 @@ import (
 const (
 	silence = 0xD5 // A-law for zero
 
-	segmentSamples = 1600 * call.Rate / 1000 // the longest segment: 1.6 s
+	segmentSamples = 1500 * call.Rate / 1000 // the longest segment: 1.5 s
 	reorderSamples = 200 * call.Rate / 1000  // how long a late packet finds its place
 	driftSamples   = 200 * call.Rate / 1000  // how far RTP time may leave arrival
 	jumpSamples    = call.Rate               // a drift that is a jump, not a drift
