@@ -1,13 +1,13 @@
 package console
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"net/http"
 	"slices"
 
 	"github.com/hotline12345/gateway/internal/session"
+	"github.com/hotline12345/gateway/internal/staff"
 )
 
 // failures are the errors that have a text for people; all others are ours.
@@ -20,6 +20,8 @@ var failures = []struct {
 	{session.ErrNotYours, http.StatusForbidden, "error.notyours"},
 	{session.ErrBadFacts, http.StatusUnprocessableEntity, "error.badfacts"},
 	{session.ErrNotInTalk, http.StatusConflict, "error.notintalk"},
+	{staff.ErrExtensionBusy, http.StatusConflict, "error.extensionbusy"},
+	{staff.ErrNoExtension, http.StatusUnprocessableEntity, "error.noextension"},
 	{ErrNoAgent, http.StatusConflict, "error.noagent"},
 	{errInput, http.StatusUnprocessableEntity, "error.input"},
 	{errAudit, http.StatusServiceUnavailable, "error.audit"},
@@ -70,9 +72,13 @@ func (m page) said(r *http.Request) Flash {
 }
 
 // audited writes an act to the log and then does it; an act without its record is not done.
-func (c *Console) audited(ctx context.Context, a Act, do func() error) error {
-	if err := c.deps.Audit.Record(ctx, a); err != nil {
-		c.log.Error("audit failed", slog.String("act", a.What), slog.Any("error", err))
+func (c *Console) audited(v *visit, act, subject, reason string, do func() error) error {
+	detail := map[string]string{"source": v.source()}
+	if reason != "" {
+		detail["reason"] = reason
+	}
+	if err := c.deps.Audit.Record(v.Context(), v.person.ID, act, subject, detail); err != nil {
+		c.log.Error("audit failed", slog.String("act", act), slog.Any("error", err))
 		return errAudit
 	}
 	return do()
@@ -86,8 +92,9 @@ func (c *Console) hangupBy(v *visit, callID, reason string) error {
 	if !slices.Contains(hangupReasons, reason) {
 		return errInput
 	}
-	a := Act{By: v.person.ID, What: "call.hangup", On: callID, Reason: reason, Source: v.source()}
-	return c.audited(v.Context(), a, func() error { return c.deps.Desk.Hangup(v.Context(), callID, v.person.ID) })
+	return c.audited(v, "call.hangup", callID, reason, func() error {
+		return c.deps.Desk.Hangup(v.Context(), callID, v.person.ID)
+	})
 }
 
 func (c *Console) forcePause(w http.ResponseWriter, v *visit) {
@@ -98,8 +105,9 @@ func (c *Console) pauseBy(v *visit, person, reason string) error {
 	if !validReason(reason) {
 		return errInput
 	}
-	a := Act{By: v.person.ID, What: "agent.pause", On: person, Reason: reason, Source: v.source()}
-	return c.audited(v.Context(), a, func() error { return c.deps.Agents.Pause(v.Context(), person, reason) })
+	return c.audited(v, "agent.pause", person, reason, func() error {
+		return c.deps.Agents.Pause(v.Context(), person, reason)
+	})
 }
 
 func (c *Console) forceLogout(w http.ResponseWriter, v *visit) {
@@ -107,6 +115,7 @@ func (c *Console) forceLogout(w http.ResponseWriter, v *visit) {
 }
 
 func (c *Console) logoutBy(v *visit, person string) error {
-	a := Act{By: v.person.ID, What: "agent.logout", On: person, Source: v.source()}
-	return c.audited(v.Context(), a, func() error { return c.deps.Agents.Logout(v.Context(), person) })
+	return c.audited(v, "agent.logout", person, "", func() error {
+		return c.deps.Agents.Logout(v.Context(), person)
+	})
 }

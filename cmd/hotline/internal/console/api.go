@@ -32,7 +32,7 @@ type (
 	// Call is what is known of a call. Facts are in it for the agent of the call alone.
 	Call struct {
 		Live     *session.View   `json:"live,omitempty"`
-		CDR      *journal.CDR    `json:"cdr,omitempty"`
+		CDR      *journal.Row    `json:"cdr,omitempty"`
 		Timeline []journal.Entry `json:"timeline"`
 	}
 	// Problem is an error (RFC 9457).
@@ -83,7 +83,7 @@ func (c *Console) apiCall(w http.ResponseWriter, v *visit) {
 		c.json(w, Call{Live: &own, Timeline: list(entries)}, err)
 		return
 	}
-	if !v.person.may(watchers) {
+	if !v.person.Has(watchers...) {
 		c.json(w, nil, session.ErrNotYours)
 		return
 	}
@@ -100,7 +100,7 @@ func (c *Console) apiHangup(w http.ResponseWriter, v *visit) {
 	if err == nil {
 		err = c.own(v, func(id, by string) error { return c.deps.Desk.Hangup(v.Context(), id, by) })
 		if errors.Is(err, session.ErrNoCall) || errors.Is(err, session.ErrNotYours) {
-			if v.person.may(leaders) {
+			if v.person.Has(leaders...) {
 				err = c.hangupBy(v, v.PathValue("id"), in.Reason)
 			}
 		}
@@ -150,7 +150,7 @@ func (c *Console) apiTrunks(w http.ResponseWriter, v *visit) {
 }
 
 // self says whether an agent acts on their own state.
-func (v *visit) self() bool { return v.PathValue("id") == v.person.ID && v.person.may(agents) }
+func (v *visit) self() bool { return v.PathValue("id") == v.person.ID && v.person.Has(agents...) }
 
 func (c *Console) apiAgentLogin(w http.ResponseWriter, v *visit) {
 	in, err := body[Phone](v)
@@ -180,7 +180,7 @@ func (c *Console) apiAgentPause(w http.ResponseWriter, v *visit) {
 		err = errInput
 	case v.self():
 		err = c.deps.Agents.Pause(v.Context(), v.person.ID, in.Reason)
-	case v.person.may(leaders):
+	case v.person.Has(leaders...):
 		err = c.pauseBy(v, v.PathValue("id"), in.Reason)
 	default:
 		err = session.ErrNotYours
@@ -193,7 +193,7 @@ func (c *Console) apiAgentLogout(w http.ResponseWriter, v *visit) {
 	switch {
 	case v.self():
 		err = c.deps.Agents.Logout(v.Context(), v.person.ID)
-	case v.person.may(leaders):
+	case v.person.Has(leaders...):
 		err = c.logoutBy(v, v.PathValue("id"))
 	}
 	c.json(w, nil, err)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hotline12345/gateway/internal/journal"
 	"github.com/hotline12345/gateway/internal/session"
+	"github.com/hotline12345/gateway/internal/staff"
 )
 
 // The interfaces of this file are what the console needs of the rest. The program wires them.
@@ -129,62 +130,25 @@ type Trunks interface {
 	Trunks(ctx context.Context) ([]Trunk, error)
 }
 
-// Journal is what is known of a call, live or ended (package internal/journal).
+// Journal is what is known of a call, live or ended: a *journal.Journal.
 type Journal interface {
-	// CDR is a call's record; false while there is none.
-	CDR(ctx context.Context, callID string) (journal.CDR, bool, error)
+	// Call is a call's record; journal.ErrNotFound while there is none.
+	Call(ctx context.Context, callID string) (journal.Row, error)
 	// Timeline is a call's entries by time.
 	Timeline(ctx context.Context, callID string) ([]journal.Entry, error)
 }
 
-// Role is what a person may do.
-type Role string
-
-// The roles.
-const (
-	RoleAgent      Role = "agent"
-	RoleSupervisor Role = "supervisor"
-	RoleManager    Role = "manager"
-	RoleAuditor    Role = "auditor"
-	RoleAdmin      Role = "admin"
-)
-
-// Person is who is logged in.
-type Person struct {
-	ID        string
-	Name      string
-	Extension string // of their phone, as a proposal; may be ""
-	Roles     []Role
-}
-
-// ErrLogin says that the name or the password is wrong, without saying which.
-var ErrLogin = errors.New("console: wrong name or password")
-
-// ErrTooMany says that this source or person has failed too often and must wait.
-var ErrTooMany = errors.New("console: too many attempts")
-
-// Staff is people and their sessions (package internal/staff).
+// Staff is people, their sessions on the pages, and their tokens for the API: a *staff.Directory.
 type Staff interface {
-	// Login fails with ErrLogin or ErrTooMany. The source is the peer's address.
-	Login(ctx context.Context, id, password, source string) (token string, p Person, err error)
-	// PersonOf is whose token this is: a session's, or one made for the API. False if nobody's.
-	PersonOf(ctx context.Context, token string) (Person, bool)
+	Login(ctx context.Context, id, password, source string) (staff.Session, error)
+	Session(ctx context.Context, token string) (staff.Person, error)
+	Token(ctx context.Context, token string) (staff.Person, error)
 	Logout(ctx context.Context, token string) error
 }
 
-// Act is an act of staff on others' calls or states, for the audit log.
-type Act struct {
-	By     string // the person
-	What   string // "call.hangup", "agent.pause", "agent.logout"
-	On     string // a call's identity, or a person
-	Reason string
-	Source string // the peer's address
-}
-
-// Audit writes acts to the tamper-evident log (package internal/audit). An act that cannot be
-// written is not done.
+// Audit writes acts to the tamper-evident log: an *audit.Log. An act that cannot be written is not done.
 type Audit interface {
-	Record(ctx context.Context, a Act) error
+	Record(ctx context.Context, actor, act, subject string, detail map[string]string) error
 }
 
 // Warning is one thing that is wrong now.

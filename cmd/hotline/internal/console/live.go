@@ -1,6 +1,7 @@
 package console
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 
@@ -43,7 +44,7 @@ func (c *Console) liveStream(w http.ResponseWriter, v *visit) {
 type callData struct {
 	CallID        string
 	View          *session.View
-	CDR           *journal.CDR
+	CDR           *journal.Row
 	Timeline      []step
 	HangupReasons []string
 }
@@ -74,12 +75,12 @@ func (c *Console) callData(v *visit) (callData, error) {
 			d.View = &view
 		}
 	}
-	cdr, ok, err := c.deps.Journal.CDR(v.Context(), d.CallID)
-	if err != nil {
+	row, err := c.deps.Journal.Call(v.Context(), d.CallID)
+	switch {
+	case err == nil:
+		d.CDR = &row
+	case !errors.Is(err, journal.ErrNotFound):
 		return d, err
-	}
-	if ok {
-		d.CDR = &cdr
 	}
 	entries, err := c.deps.Journal.Timeline(v.Context(), d.CallID)
 	if err != nil {

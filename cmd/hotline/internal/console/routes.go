@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/hotline12345/gateway/internal/staff"
 )
 
 // maxBody bounds what a form or an API request may send. Facts of many requests fit in it.
@@ -16,18 +18,18 @@ const maxBody = 256 << 10
 
 // Who may use a route.
 var (
-	everyone   []Role // logged in or not
-	agents     = []Role{RoleAgent}
-	watchers   = []Role{RoleSupervisor, RoleManager, RoleAuditor, RoleAdmin}
-	leaders    = []Role{RoleSupervisor, RoleManager}
-	agentsToo  = []Role{RoleAgent, RoleSupervisor, RoleManager}
-	allMembers = []Role{RoleAgent, RoleSupervisor, RoleManager, RoleAuditor, RoleAdmin}
+	everyone   []staff.Role // logged in or not
+	agents     = []staff.Role{staff.Agent}
+	watchers   = []staff.Role{staff.Supervisor, staff.Manager, staff.Auditor, staff.Admin}
+	leaders    = []staff.Role{staff.Supervisor, staff.Manager}
+	agentsToo  = []staff.Role{staff.Agent, staff.Supervisor, staff.Manager}
+	allMembers = staff.Roles()
 )
 
 // route is a line of the route table. An operation makes it part of the API.
 type route struct {
 	method, path string
-	roles        []Role
+	roles        []staff.Role
 	serve        func(http.ResponseWriter, *visit)
 	op           *operation
 }
@@ -35,7 +37,7 @@ type route struct {
 // visit is a request with who makes it. The person is empty on a route for everyone.
 type visit struct {
 	*http.Request
-	person Person
+	person staff.Person
 	token  string
 	lang   string
 	htmx   bool // the answer goes into a part of the page, not in its place
@@ -48,11 +50,6 @@ func (v *visit) source() string {
 		return v.RemoteAddr
 	}
 	return host
-}
-
-// may says whether a person has one of the roles.
-func (p Person) may(roles []Role) bool {
-	return slices.ContainsFunc(p.Roles, func(r Role) bool { return slices.Contains(roles, r) })
 }
 
 func (c *Console) routeTable() []route {
@@ -91,20 +88,19 @@ func (c *Console) gate(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		v := &visit{Request: r, lang: language(r), htmx: r.Header.Get("HX-Request") == "true"}
-		if rt.op != nil {
-			v.token = bearer(r)
-		} else {
-			v.token = sessionToken(r)
+		known := c.deps.Staff.Session
+		if v.token = sessionToken(r); rt.op != nil {
+			known, v.token = c.deps.Staff.Token, bearer(r)
 		}
+		err := staff.ErrNoSession
 		if v.token != "" {
-			p, ok := c.deps.Staff.PersonOf(r.Context(), v.token)
-			if ok {
-				v.person = p
-			}
+			v.person, err = known(r.Context(), v.token)
 		}
 		switch {
-		case rt.roles == nil || v.person.may(rt.roles):
+		case rt.roles == nil || err == nil && v.person.Has(rt.roles...):
 			rt.serve(w, v)
+		case !errors.Is(err, staff.ErrNoSession) && err != nil:
+			c.refuse(w, v, rt, err)
 		case rt.op != nil && v.person.ID == "":
 			w.Header().Set("WWW-Authenticate", `Bearer realm="hotline"`)
 			c.problem(w, http.StatusUnauthorized, "send a valid token: Authorization: Bearer ...")
@@ -116,6 +112,15 @@ func (c *Console) gate(rt route) http.Handler {
 			c.message(w, v, http.StatusForbidden, "error.forbidden")
 		}
 	})
+}
+
+// refuse says that it cannot be known who a visitor is.
+func (c *Console) refuse(w http.ResponseWriter, v *visit, rt route, err error) {
+	if rt.op != nil {
+		c.json(w, nil, err)
+		return
+	}
+	c.fail(w, v, err)
 }
 
 // toLogin sends a visitor to the log-in, and back to a page they could get.
@@ -148,6 +153,7 @@ func localPath(s string) string {
 const (
 	sessionCookie  = "hotline_session"
 	languageCookie = "hotline_language"
+	languageLife   = 365 * 24 * time.Hour
 )
 
 func sessionToken(r *http.Request) string {
@@ -172,7 +178,7 @@ func (c *Console) cookie(name, value string, life time.Duration) *http.Cookie {
 }
 
 func (c *Console) home(w http.ResponseWriter, v *visit) {
-	if v.person.may(watchers) {
+	if v.person.Has(watchers...) {
 		redirect(w, v, "/live")
 		return
 	}
@@ -194,18 +200,21 @@ func (c *Console) loginPage(w http.ResponseWriter, v *visit) {
 
 func (c *Console) login(w http.ResponseWriter, v *visit) {
 	form := loginForm{ID: v.PostFormValue("id"), Next: localPath(v.PostFormValue("next"))}
-	token, _, err := c.deps.Staff.Login(v.Context(), form.ID, v.PostFormValue("password"), v.source())
+	s, err := c.deps.Staff.Login(v.Context(), form.ID, v.PostFormValue("password"), v.source())
 	status := http.StatusUnauthorized
 	switch {
 	case err == nil:
 		c.metrics.logins.WithLabelValues("ok").Inc()
-		http.SetCookie(w, c.cookie(sessionCookie, token, 0)) // ends with the browser; staff ends it sooner
+		http.SetCookie(w, c.cookie(sessionCookie, s.Token, 0)) // ends with the browser; staff ends it sooner
+		if _, err := v.Cookie(languageCookie); err != nil && slices.Contains(languages, s.Person.Language) {
+			http.SetCookie(w, c.cookie(languageCookie, s.Person.Language, languageLife))
+		}
 		redirect(w, v, form.Next)
 		return
-	case errors.Is(err, ErrLogin):
+	case errors.Is(err, staff.ErrLogin):
 		c.metrics.logins.WithLabelValues("wrong").Inc()
 		form.Error = "login.wrong"
-	case errors.Is(err, ErrTooMany):
+	case errors.Is(err, staff.ErrThrottled):
 		c.metrics.logins.WithLabelValues("limited").Inc()
 		form.Error, status = "login.limited", http.StatusTooManyRequests
 	default:
@@ -227,7 +236,7 @@ func (c *Console) logout(w http.ResponseWriter, v *visit) {
 
 func (c *Console) setLanguage(w http.ResponseWriter, v *visit) {
 	if lang := v.PostFormValue("language"); slices.Contains(languages, lang) {
-		http.SetCookie(w, c.cookie(languageCookie, lang, 365*24*time.Hour))
+		http.SetCookie(w, c.cookie(languageCookie, lang, languageLife))
 	}
 	redirect(w, v, localPath(v.PostFormValue("back")))
 }

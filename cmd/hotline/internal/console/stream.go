@@ -72,7 +72,7 @@ func (c *Console) stream(w http.ResponseWriter, v *visit, show func(events, Snap
 			}
 			err = show(e, s)
 		case <-beat.C:
-			if _, ok := c.deps.Staff.PersonOf(v.Context(), v.token); !ok {
+			if _, err := c.deps.Staff.Session(v.Context(), v.token); err != nil {
 				return
 			}
 			err = e.beat()

@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/hotline12345/gateway/internal/staff"
 )
 
 //go:embed templates
@@ -62,7 +64,7 @@ func digest(files fs.FS, dir string) (string, error) {
 type page struct {
 	Lang   string
 	Path   string // of the page, for the language form
-	Person Person
+	Person staff.Person
 	Now    time.Time
 	Assets string
 	Flash  Flash
@@ -82,7 +84,7 @@ func (p page) T(key string, values ...any) string { return p.texts.text(key, val
 // Word is the text of an enumerated value. It takes any string type.
 func (p page) Word(kind string, value any) string { return p.texts.word(kind, fmt.Sprint(value)) }
 
-// Mend is a warning's title or advice in the visitor's language, if it has been translated.
+// Warning is a warning with its title or advice in the visitor's language, if it has been translated.
 func (p page) Warning(w Warning) Warning {
 	if s, ok := p.texts["warning."+w.Code+".title"]; ok {
 		w.Title = s
@@ -94,11 +96,11 @@ func (p page) Warning(w Warning) Warning {
 }
 
 // Leads says whether the visitor may act on others' calls.
-func (p page) Leads() bool { return p.Person.may(leaders) }
+func (p page) Leads() bool { return p.Person.Has(leaders...) }
 
 // Watches and Answers say which pages the visitor has.
-func (p page) Watches() bool { return p.Person.may(watchers) }
-func (p page) Answers() bool { return p.Person.may(agents) }
+func (p page) Watches() bool { return p.Person.Has(watchers...) }
+func (p page) Answers() bool { return p.Person.Has(agents...) }
 
 // Other is the language that the visitor may change to.
 func (p page) Other() string {
@@ -187,7 +189,7 @@ func (c *Console) message(w http.ResponseWriter, v *visit, status int, key strin
 
 func (c *Console) notFound(w http.ResponseWriter, r *http.Request) {
 	v := &visit{Request: r, lang: language(r)}
-	if p, ok := c.deps.Staff.PersonOf(r.Context(), sessionToken(r)); ok {
+	if p, err := c.deps.Staff.Session(r.Context(), sessionToken(r)); err == nil {
 		v.person = p
 	}
 	c.message(w, v, http.StatusNotFound, "error.notfound")
