@@ -18,6 +18,7 @@ const (
 	eventEnds   = 3  // RFC 4733 section 2.5.1.4: the end is sent three times
 	eventGap    = 4  // 80 ms between two keys
 	eventVolume = 10 // dBm0, as a minus
+	maxKeys     = 64 // at one go
 )
 
 // eventJob is a run of keys that is being sent.
@@ -39,6 +40,9 @@ func (j *eventJob) finish(err error) {
 // apart, and returns when the last was sent. Whatever else the party hears pauses. It returns
 // [ErrNoDTMF], [ErrClosed] or the context's cause.
 func (s *Session) SendDigits(ctx context.Context, keys string) error {
+	if len(keys) > maxKeys {
+		return fmt.Errorf("media: %d keys are more than %d", len(keys), maxKeys)
+	}
 	j := &eventJob{done: make(chan error, 1)}
 	for _, k := range []byte(keys) {
 		code := bytes.IndexByte([]byte(eventKeys), k)

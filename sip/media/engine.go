@@ -119,7 +119,7 @@ func (e *Engine) NewSession(opts SessionOptions) (*Session, error) {
 		e.metrics.noPorts.Inc()
 		return nil, fmt.Errorf("%w: %w", ErrNoPorts, err)
 	}
-	s := newSession(e, opts, asSocket(rtp, &e.cfg), asSocket(rtcp, &e.cfg), port)
+	s := newSession(e, opts, asSocket(rtp, &e.cfg), asSocket(rtcp, &e.cfg))
 	e.mu.Lock()
 	if e.closed {
 		e.mu.Unlock()

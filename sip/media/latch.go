@@ -31,12 +31,12 @@ type rival struct {
 }
 
 // open begins a window and returns the address to send to: the described one, or the one that was
-// learnt behind that same description.
+// learnt behind that same description. A description without an address (a hold) changes neither.
 func (l *latch) open(described netip.AddrPort, allowed func(netip.Addr) bool, now time.Time) netip.AddrPort {
-	if described != l.described {
-		l.locked = described
+	if usable(described) && described != l.described {
+		l.described, l.locked = described, described
 	}
-	l.described, l.allowed = described, allowed
+	l.allowed = allowed
 	l.until, l.moved, l.rival = now.Add(latchWindow), false, rival{}
 	return l.locked
 }

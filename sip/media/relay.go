@@ -106,7 +106,7 @@ func (t *sender) follow(h header, now time.Time, event bool) (out header, ok boo
 		t.catchUp(now)
 		*r = relayState{from: r.from, inStep: true, ssrc: h.ssrc, first: h.seq, top: h.seq,
 			seq: t.seq - h.seq, ts: t.next - h.ts}
-		t.last, t.filled = fromRelay, 0
+		t.last, t.filled, t.begins = fromRelay, 0, false
 		out.marker = true
 	case ahead == 0 || seqDistance(h.seq, r.first) < 0:
 		return out, false

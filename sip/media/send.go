@@ -62,6 +62,7 @@ type sender struct {
 	next   uint32    // timestamp of the next sample
 	nextAt time.Time // when that sample is due
 	last   origin
+	begins bool // the next packet is the first of a talkspurt (RFC 3551 section 4.1)
 
 	pend   [headerBytes + maxPayload]byte // the packet that fills up
 	filled int                            // its payload so far
@@ -91,7 +92,7 @@ func (t *sender) remote(p *Params, dst netip.AddrPort, now time.Time) {
 		t.known, t.nextAt = true, now
 	}
 	t.dst = dst
-	t.on = p.Send && dst.IsValid() && !dst.Addr().IsUnspecified() && dst.Port() != 0
+	t.on = p.Send && usable(p.Addr)
 	t.law, t.pt = lawOf(p.Codec), p.PayloadType
 	t.dtmf = eventType(p.DTMFType)
 	t.size, t.filled = int(samples(p.Ptime)), 0
@@ -107,7 +108,7 @@ func (t *sender) moveTo(dst netip.AddrPort) {
 func (t *sender) target() (dst netip.AddrPort, on bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.dst, t.known && t.dst.IsValid() && t.dst.Port() != 0
+	return t.dst, t.known && usable(t.dst)
 }
 
 func (t *sender) addStats(st *call.MediaStats) {
@@ -182,10 +183,12 @@ func (t *sender) pace(from origin, due time.Time, payload []byte) {
 		t.filled = 0
 		return
 	}
-	begins := from != t.last && from != fromSilence
-	if t.catchUp(due.Add(-duration(uint32(t.filled)))) {
-		begins = begins || from != fromSilence
+	jumped := t.catchUp(due.Add(-duration(uint32(t.filled))))
+	if jumped {
 		t.filled = 0
+	}
+	if from != fromSilence && (jumped || from != t.last) {
+		t.begins = true
 	}
 	t.last = from
 	for rest := frame; rest > 0; {
@@ -198,11 +201,11 @@ func (t *sender) pace(from origin, due time.Time, payload []byte) {
 		}
 		rest -= n
 		if t.filled += n; t.filled == t.size {
-			t.send(t.pend[:headerBytes+t.size], header{marker: begins, pt: t.pt, seq: t.seq, ts: t.next})
+			t.send(t.pend[:headerBytes+t.size], header{marker: t.begins, pt: t.pt, seq: t.seq, ts: t.next})
 			t.hear(t.next, t.law, t.pend[headerBytes:headerBytes+t.size])
 			t.advance(t.next+uint32(t.size), t.nextAt.Add(duration(uint32(t.size))))
 			t.seq++
-			t.filled, begins = 0, false
+			t.filled, t.begins = 0, false
 		}
 	}
 }

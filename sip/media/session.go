@@ -75,14 +75,14 @@ type Session struct {
 	done    chan struct{}
 }
 
-func newSession(e *Engine, opts SessionOptions, rtp, rtcp socket, port int) *Session {
+func newSession(e *Engine, opts SessionOptions, rtp, rtcp socket) *Session {
 	s := &Session{
 		e:       e,
 		log:     e.log.With("call", opts.ID),
 		opts:    opts,
 		rtp:     rtp,
 		rtcp:    rtcp,
-		port:    port,
+		port:    localPort(rtp),
 		sending: make(chan struct{}, 1),
 		done:    make(chan struct{}),
 	}
@@ -91,7 +91,7 @@ func newSession(e *Engine, opts SessionOptions, rtp, rtcp socket, port int) *Ses
 }
 
 // LocalPort is the RTP port; RTCP is the next.
-func (s *Session) LocalPort() int { return localPort(s.rtp) }
+func (s *Session) LocalPort() int { return s.port }
 
 // Remote sets the peer's side after each offer and answer, and opens the two seconds in which the
 // media may move once to another allowed source.
@@ -192,5 +192,8 @@ func (s *Session) watch(now time.Time) {
 		(*fn)()
 	})
 }
+
+// usable tells whether media can be sent to an address; 0.0.0.0 was a hold once (RFC 3264 section 8.4).
+func usable(a netip.AddrPort) bool { return a.IsValid() && !a.Addr().IsUnspecified() && a.Port() != 0 }
 
 func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
