@@ -27,6 +27,9 @@ type Config struct {
 	IdleConn time.Duration `yaml:"idle_conn"`
 	// RetryAfter is told with each 503, 1s to 1h, in whole seconds.
 	RetryAfter time.Duration `yaml:"retry_after"`
+	// Symmetric sends a dialog's requests to where its INVITE came from or went to, not to the Contact:
+	// for phones behind NAT.
+	Symmetric bool `yaml:"symmetric"`
 	// Scanners are beginnings of User-Agent values (any case) whose requests are dropped silently.
 	Scanners []string `yaml:"scanners"`
 }
