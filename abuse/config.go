@@ -1,0 +1,42 @@
+package abuse
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/hotline12345/gateway/configs/policy"
+)
+
+// Config is the section `abuse` of the configuration.
+type Config struct {
+	// PolicyFile is the agency's policy of Article 29; empty takes the P0 that the program carries.
+	PolicyFile string `yaml:"policy_file"`
+	// EpochLife is how long counters live under one pseudonym of a number, 168h to 2160h.
+	EpochLife time.Duration `yaml:"epoch_life"`
+}
+
+// Defaults are the values of a configuration that says nothing.
+func Defaults() Config { return Config{EpochLife: 90 * 24 * time.Hour} }
+
+// Validate names each setting that is out of bounds; a policy file must be readable and right.
+func (c Config) Validate() error {
+	_, err := c.Policy()
+	if err != nil {
+		err = fmt.Errorf("policy_file: %w", err)
+	}
+	return errors.Join(err, within("epoch_life", c.EpochLife, 168*time.Hour, 2160*time.Hour))
+}
+
+// Policy reads the policy that the configuration names.
+func (c Config) Policy() (Policy, error) {
+	if c.PolicyFile == "" {
+		return ParsePolicy(policy.Art29)
+	}
+	b, err := os.ReadFile(c.PolicyFile)
+	if err != nil {
+		return Policy{}, fmt.Errorf("%w; write the path of a policy file, or nothing for the P0 within", err)
+	}
+	return ParsePolicy(b)
+}
