@@ -63,7 +63,7 @@ func (c *Config) Validate() error {
 		switch {
 		case c.PortMin < 1024 || c.PortMin > 65534:
 			bad("port_min", "%d is outside 1024 to 65534; write for example 20000", c.PortMin)
-		case c.PortMax > 65535 || c.PortMax < c.PortMin|1:
+		case c.PortMax > 65535 || c.PortMax < c.PortMin+c.PortMin&1+1:
 			bad("port_max", "%d leaves no pair of ports above port_min %d; write for example %d",
 				c.PortMax, c.PortMin, min(c.PortMin+1999, 65535))
 		}

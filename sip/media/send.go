@@ -155,10 +155,16 @@ func (t *sender) tick(due time.Time) {
 		t.speak(t.clip, due)
 	case t.hold != nil:
 		t.speak(t.hold, due)
-	case (t.feed == feedRelay || t.feed == feedMix) && due.Sub(t.nextAt) <= slack:
+	case t.fed(due):
 	case t.s.e.cfg.ComfortSilence:
 		t.pace(fromSilence, due, nil)
 	}
+}
+
+// fed tells that a relay or a mix sends by itself. Silence that stands in for it goes on without a
+// hole until it does.
+func (t *sender) fed(due time.Time) bool {
+	return (t.feed == feedRelay || t.feed == feedMix) && t.last != fromSilence && due.Sub(t.nextAt) <= slack
 }
 
 // busy says that something stands above what a bridge sends.
