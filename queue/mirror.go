@@ -1,0 +1,53 @@
+package queue
+
+import (
+	"time"
+
+	"github.com/hotline12345/gateway/internal/session"
+)
+
+// The mirror is what a node knows of its own calls and agents. It changes by events alone: those of the
+// stream, and while Redis is away those that the node makes itself. Of two events the one with the higher
+// version is the later; an older one changes nothing.
+
+// apply takes an event of a call. q.mu is held.
+func (q *Queue) apply(e event) {
+	q.stale[e.queue] = true
+	defer q.notify()
+	if e.node != q.deps.Node {
+		return
+	}
+	q.metrics.count(e, q.cfg.ShortAbandon)
+	t := q.tickets[e.call]
+	if t == nil || e.version <= t.version {
+		return
+	}
+	t.version, t.state, t.score, t.queue = e.version, e.state, e.score, e.queue
+	switch e.name {
+	case OfferMade:
+		t.deadline = time.Now().Add(t.cfg.Ring + 5*time.Second)
+		t.hold(session.Offer{Agent: e.agent, Extension: e.ext, Token: e.token, Node: e.phoneNode})
+	case Connect:
+		t.talked = true
+	case RingNoAnswer, RingCanceled:
+		t.dropped, t.offer, t.agent = e.token, session.Offer{}, ""
+	}
+	if e.state == EntryGone && q.online {
+		delete(q.tickets, e.call)
+	}
+}
+
+// put takes an agent's state as an event told it. q.mu is held.
+func (q *Queue) put(a agent) {
+	defer q.notify()
+	old, known := q.agents[a.ID]
+	if known && a.Version <= old.Version && a.Node == old.Node {
+		return
+	}
+	switch {
+	case a.Node != q.deps.Node, a.State == LoggedOut && q.online:
+		delete(q.agents, a.ID)
+	default:
+		q.agents[a.ID] = a
+	}
+}

@@ -1,0 +1,185 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hotline12345/gateway/internal/call"
+	"github.com/hotline12345/gateway/internal/session"
+)
+
+var _ session.Ticket = (*ticket)(nil)
+
+// ticket is a caller's place. Its fields below entry are guarded by the queue's mutex.
+type ticket struct {
+	q       *Queue
+	updates chan session.QueueUpdate
+	cfg     QueueConfig
+	redial  string
+	arrived time.Time
+	entry   session.QueueEntry
+
+	queue    string // the present one; overflow changes it
+	state    EntryState
+	version  int64
+	score    int64
+	placed   bool   // Redis gave the score
+	dropped  string // the last token given back
+	agent    string
+	offer    session.Offer
+	deadline time.Time // of an offer, or of a cancelled one's return; while Redis is away
+	talked   bool
+	ended    string // the event that ended it while Redis was away
+	told     session.QueueUpdate
+}
+
+func (q *Queue) newTicket(e session.QueueEntry, qc QueueConfig) *ticket {
+	t := &ticket{q: q, updates: make(chan session.QueueUpdate, 1), cfg: qc, entry: e, queue: e.Queue,
+		state: EntryWaiting, arrived: e.Arrived}
+	if t.arrived.IsZero() {
+		t.arrived = time.Now()
+	}
+	if e.Caller != (call.Number{}) && q.deps.Pseudonym != nil {
+		t.redial = q.deps.Pseudonym(e.Caller)
+	}
+	return t
+}
+
+// record is the ticket as the scripts are told of it.
+func (t *ticket) record(now time.Time) record {
+	r := record{ID: t.entry.CallID, Queue: t.queue, Node: t.q.deps.Node, Credit: millis(t.entry.Credit),
+		Waited: max(0, millis(now.Sub(t.arrived))), Front: t.entry.Front, Max: t.cfg.MaxWaiting,
+		Ring: millis(t.cfg.Ring), Wrap: millis(t.cfg.Wrapup), Miss: t.q.cfg.AutoPauseAfter,
+		OverMS: millis(t.cfg.MaxWait), OverTo: t.cfg.OverflowTo, Redial: t.redial,
+		Caller: t.entry.Caller.Masked(), Lang: t.entry.Language, Why: t.entry.Reason}
+	if t.placed {
+		r.Score = t.score
+	}
+	return r
+}
+
+// Entry implements [session.Ticket]; the entry is the call.
+func (t *ticket) Entry() string { return t.entry.CallID }
+
+// Updates implements [session.Ticket].
+func (t *ticket) Updates() <-chan session.QueueUpdate { return t.updates }
+
+// tell puts the news where the caller's session finds it, in place of older news; an offer that was
+// not read yet stays in it. q.mu is held.
+func (t *ticket) tell() {
+	news := t.told
+	select {
+	case old := <-t.updates:
+		if news.Offer == nil && old.Offer != nil && old.Offer.Token == t.offer.Token {
+			news.Offer = old.Offer
+		}
+	default:
+	}
+	t.updates <- news // there is room: only tell sends, under the lock
+	t.told.Offer = nil
+}
+
+// hold notes an offer and tells of it. q.mu is held.
+func (t *ticket) hold(o session.Offer) {
+	o.Ring = t.cfg.Ring
+	t.offer, t.agent = o, o.Agent
+	t.told.Offer = &o
+	t.tell()
+}
+
+// Accept implements [session.Ticket].
+func (t *ticket) Accept(ctx context.Context, o session.Offer) error {
+	err := t.act(ctx, "accept", func(ctx context.Context) error {
+		v, err := t.q.scripts.run(ctx, t.q.scripts.accept, "", t.entry.CallID, o.Token).Int64()
+		return t.stepped(v, err, EntryTalk)
+	}, func() error { return t.q.acceptLocal(t, o.Token) })
+	if errors.Is(err, session.ErrFenced) {
+		t.q.metrics.offers.WithLabelValues(t.entry.Queue, "fenced").Inc()
+	}
+	return err
+}
+
+// Decline implements [session.Ticket].
+func (t *ticket) Decline(ctx context.Context, o session.Offer, why session.DeclineReason) error {
+	switch why {
+	case session.DeclineRejected, session.DeclineUnreachable, session.DeclineCancelled:
+	default:
+		why = session.DeclineNoAnswer
+	}
+	return t.act(ctx, "decline", func(ctx context.Context) error {
+		v, err := t.q.scripts.run(ctx, t.q.scripts.decline, seed(), t.entry.CallID, o.Token, string(why)).Int64()
+		return t.stepped(v, err, EntryWaiting)
+	}, func() error { return t.q.declineLocal(t, o.Token, string(why)) })
+}
+
+// Complete implements [session.Ticket].
+func (t *ticket) Complete(ctx context.Context, o session.Offer, by call.EndReason) error {
+	name := CompleteCaller
+	if by == call.EndAgent {
+		name = CompleteAgent
+	}
+	return t.act(ctx, "complete", func(ctx context.Context) error {
+		v, err := t.q.scripts.run(ctx, t.q.scripts.complete, seed(), t.entry.CallID, o.Token, name, string(by)).Int64()
+		return t.stepped(v, err, EntryGone)
+	}, func() error { return t.q.completeLocal(t, o.Token, name, string(by)) })
+}
+
+// leaving says how a reason of leaving is told.
+var leaving = map[session.LeaveReason]string{
+	session.LeaveAbandon: Abandon, session.LeaveDrained: Abandon, session.LeaveEmergency: ExitWithKey,
+	session.LeaveTimeout: ExitWithTimeout, session.LeaveOverflow: ExitWithTimeout,
+}
+
+// Leave implements [session.Ticket]. In a talk it fails with ErrFenced: that ends by Complete.
+func (t *ticket) Leave(ctx context.Context, why session.LeaveReason) error {
+	name, ok := leaving[why]
+	if !ok {
+		name, why = Abandon, session.LeaveAbandon
+	}
+	window := t.keeps(name)
+	return t.act(ctx, "leave", func(ctx context.Context) error {
+		v, err := t.q.scripts.run(ctx, t.q.scripts.leave, seed(), t.entry.CallID, name, string(why), window).Int64()
+		return t.stepped(v, err, EntryGone)
+	}, func() error { return t.q.leaveLocal(t, name, string(why)) })
+}
+
+// keeps is how long, in ms, a place is kept after an event.
+func (t *ticket) keeps(name string) int64 {
+	if name == Abandon {
+		return millis(t.q.cfg.RedialWindow)
+	}
+	return 0
+}
+
+func (t *ticket) act(ctx context.Context, what string, remote func(context.Context) error, local func() error) error {
+	if err := t.q.act(ctx, remote, local); err != nil {
+		return fmt.Errorf("queue: %s: %w", what, err)
+	}
+	return nil
+}
+
+// stepped notes the state that a script's answer means; 0 is the answer to a late act.
+func (t *ticket) stepped(version int64, err error, to EntryState) error {
+	if err != nil {
+		return err
+	}
+	if version == 0 {
+		return session.ErrFenced
+	}
+	t.q.mu.Lock()
+	defer t.q.mu.Unlock()
+	switch {
+	case to == EntryGone:
+		t.state = EntryGone
+		delete(t.q.tickets, t.entry.CallID)
+	case version > t.version: // the stream may have told of a later state already
+		t.version, t.state = version, to
+		t.talked = to == EntryTalk
+		if to == EntryWaiting {
+			t.dropped, t.offer, t.agent = t.offer.Token, session.Offer{}, ""
+		}
+	}
+	return nil
+}
