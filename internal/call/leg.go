@@ -148,7 +148,10 @@ type Info struct {
 	// OwnNumber is set when the caller claims one of the hotline's own numbers on a trunk that is
 	// marked carrier (Art. 28).
 	OwnNumber bool
-	Token     string // the call's token, on a leg that the gateway placed
+	// Withheld is set when the caller asked not to be shown (RFC 3323): agents see no number, admission
+	// and emergency services do.
+	Withheld bool
+	Token    string // the call's token, on a leg that the gateway placed
 	// Reserve is set when every ordinary place is taken: the call is answered for its emergency exit
 	// alone.
 	Reserve bool
