@@ -129,12 +129,12 @@ func (c *Console) keepFacts(w http.ResponseWriter, v *visit, form factsForm, fin
 		c.showForm(w, v, status, form)
 		return
 	}
-	if !v.htmx {
-		said := "said.saved"
-		if finish {
-			said = "said.finished"
-		}
-		c.done(w, v, nil, said, "/agent")
+	switch {
+	case finish: // the next call may be here already, so the page is made anew
+		redirect(w, v, "/agent?said=said.finished")
+		return
+	case !v.htmx:
+		redirect(w, v, "/agent?said=said.saved")
 		return
 	}
 	form = c.formOf(v) // with the identities that the requests were given

@@ -16,8 +16,8 @@
     for (const e of document.querySelectorAll("[data-since]")) {
       const ms = now - Number(e.dataset.since);
       e.textContent = clock(ms);
-      e.classList.toggle("late", e.dataset.warn && ms >= e.dataset.warn * 1000);
-      e.classList.toggle("very-late", e.dataset.bad && ms >= e.dataset.bad * 1000);
+      e.classList.toggle("late", ms >= (e.dataset.warn ?? Infinity) * 1000);
+      e.classList.toggle("very-late", ms >= (e.dataset.bad ?? Infinity) * 1000);
     }
     for (const e of document.querySelectorAll("[data-until]")) {
       e.textContent = clock(Number(e.dataset.until) - now);
@@ -25,6 +25,14 @@
   };
   tick();
   setInterval(tick, 1000);
+
+  // What an act said is taken away when it is old news; what went wrong stays.
+  document.addEventListener("htmx:after:swap", (event) => {
+    const said = document.querySelector("#flash .flash:not(.flash-bad)");
+    if (event.target.id === "flash" || !said) return;
+    if (!said.dataset.shown) said.dataset.shown = Date.now();
+    else if (Date.now() - said.dataset.shown > 10000) said.remove();
+  });
 
   const stale = document.getElementById("stale");
   const live = (ok) => { stale.hidden = ok; };
