@@ -1,0 +1,175 @@
+package sip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"github.com/emiago/sipgo/sip"
+
+	"github.com/hotline12345/gateway/sip/dialog"
+	"github.com/hotline12345/gateway/sip/trunk"
+)
+
+// freeTries bounds how often a free port is sought that UDP and TCP both have.
+const freeTries = 20
+
+// line is one listener with its dialogs.
+type line struct {
+	phones    bool
+	transport string // "udp" or "tcp"
+	layer     *dialog.Layer
+	gate      *trunk.Gate
+	addr      netip.AddrPort
+	advertise string
+	packets   net.PacketConn // of a udp line
+	stream    net.Listener   // of a tcp line
+}
+
+// Open opens the sockets; Serve does so by itself when it was not called. A port in use is an error that
+// names the setting and the mend. A second call does nothing.
+func (s *Switch) Open() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.lines) > 0 {
+		return nil
+	}
+	var opened []*line
+	for _, phones := range []bool{false, true} {
+		lines, err := s.openPlace(phones)
+		opened = append(opened, lines...)
+		if err != nil {
+			for _, l := range opened {
+				_ = l.close()
+			}
+			return err
+		}
+	}
+	s.lines = opened
+	return nil
+}
+
+// Close closes the sockets of a switch that was opened and is not served.
+func (s *Switch) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, l := range s.lines {
+		errs = append(errs, l.close())
+	}
+	s.lines = nil
+	return errors.Join(errs...)
+}
+
+func (s *Switch) openPlace(phones bool) ([]*line, error) {
+	name, place := "carriers", s.cfg.Carriers
+	known := s.trunks.Known
+	if phones {
+		name, place = "phones", s.cfg.Phones
+		known = within(s.cfg.PhoneSources)
+	}
+	packets, stream, err := listen(place.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("%s.listen: %w", name, err)
+	}
+	gate := trunk.NewGate(known, place.Rate, s.metrics.dropped.WithLabelValues(name, "unknown_source"),
+		s.metrics.dropped.WithLabelValues(name, "rate"))
+	udp := &line{phones: phones, transport: "udp", gate: gate, packets: packets, advertise: place.Dialog.Advertise}
+	tcp := &line{phones: phones, transport: "tcp", gate: gate, stream: gate.Listener(stream), advertise: place.Dialog.Advertise}
+	for _, l := range []*line{udp, tcp} {
+		if l.addr, err = netip.ParseAddrPort(stream.Addr().String()); err == nil {
+			l.layer, err = dialog.New(place.Dialog, s.dialogDeps(l))
+		}
+		if err != nil {
+			return []*line{udp, tcp}, fmt.Errorf("%s.%w", name, err)
+		}
+	}
+	return []*line{udp, tcp}, nil
+}
+
+func (s *Switch) dialogDeps(l *line) dialog.Deps {
+	deps := dialog.Deps{
+		Log:        s.log,
+		Registerer: s.deps.Registerer,
+		Drop:       l.gate.Drop,
+		OnInvite:   func(c *dialog.Call) { s.fromTrunk(l, c) },
+		Trace:      func(m dialog.Message) { s.trace(l, m) },
+		Spool:      s.spool,
+	}
+	if l.phones {
+		deps.OnInvite = func(c *dialog.Call) { s.fromPhone(l, c) }
+		deps.OnRequest = map[sip.RequestMethod]func(*sip.Request, func(*sip.Response)){sip.REGISTER: s.registrar.Serve}
+	}
+	return deps
+}
+
+// listen opens UDP and TCP on one port.
+func listen(at string) (net.PacketConn, net.Listener, error) {
+	ap, err := netip.ParseAddrPort(at)
+	if err != nil {
+		return nil, nil, err
+	}
+	for try := 0; ; try++ {
+		stream, err := net.Listen("tcp", at)
+		if err != nil {
+			return nil, nil, inUse(at, "TCP", err)
+		}
+		packets, err := net.ListenPacket("udp", stream.Addr().String())
+		if err == nil {
+			return packets, stream, nil
+		}
+		_ = stream.Close()
+		if ap.Port() != 0 || try == freeTries {
+			return nil, nil, inUse(at, "UDP", err)
+		}
+	}
+}
+
+func inUse(at, network string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%s port %s is in use by another program; stop it, or write another port", network, at)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%s is no address of this machine; write one of its own", at)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%s port %s is not allowed to this user; write a port of 1024 or above", network, at)
+	}
+	return err
+}
+
+// within tells whether an address lies in any of the networks.
+func within(networks []string) func(netip.Addr) bool {
+	var all []netip.Prefix
+	for _, n := range networks {
+		if p, err := netip.ParsePrefix(n); err == nil { // checked by Validate
+			all = append(all, p.Masked())
+		}
+	}
+	return func(a netip.Addr) bool {
+		for _, p := range all {
+			if p.Contains(a.Unmap()) {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+func (l *line) serve(ctx context.Context) error {
+	if l.packets != nil {
+		return l.layer.ServeUDP(ctx, l.packets)
+	}
+	return l.layer.ServeTCP(ctx, l.stream)
+}
+
+func (l *line) close() error {
+	var c io.Closer = l.stream
+	if l.packets != nil {
+		c = l.packets
+	}
+	return c.Close()
+}

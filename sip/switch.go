@@ -1,0 +1,305 @@
+package sip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hotline12345/gateway/internal/call"
+	"github.com/hotline12345/gateway/sip/dialog"
+	"github.com/hotline12345/gateway/sip/media"
+	"github.com/hotline12345/gateway/sip/registrar"
+	"github.com/hotline12345/gateway/sip/trunk"
+)
+
+// goodbye bounds the end of one leg: the BYE and its answer.
+const goodbye = 5 * time.Second
+
+// Deps is what a switch needs of its owner. Log and Credentials must be set.
+type Deps struct {
+	Log         *slog.Logger
+	Registerer  prometheus.Registerer
+	Credentials registrar.Credentials
+	// Bindings is where phones are; nil keeps them in this process.
+	Bindings registrar.Bindings
+	// Node is this node's name, kept with each phone.
+	Node string
+	// OnRegistered and OnExpired are told when an extension has a phone again, or none any more. They
+	// must not block, and may be nil.
+	OnRegistered, OnExpired func(extension string)
+	// Trace gets each SIP message of a call, numbers and keys masked; callID is the leg's identity
+	// (Info.ID). It must not block, and may be nil.
+	Trace func(callID string, at time.Time, sent bool, peer, text string)
+}
+
+// Switch is the backend. It implements [call.Switch].
+type Switch struct {
+	cfg       Config
+	deps      Deps
+	log       *slog.Logger
+	metrics   *metrics
+	plan      *trunk.Plan
+	trunks    *trunk.Set
+	registrar *registrar.Registrar
+	media     *media.Engine
+	spool     dialog.Spool
+	cap       *trunk.Cap
+	ids       *ids
+
+	mu       sync.Mutex
+	handler  call.Handler
+	lines    []*line // empty before Open
+	legs     map[string]*leg
+	draining bool
+	handlers sync.WaitGroup
+	work     sync.WaitGroup // ends of legs, forks that lost
+}
+
+var _ call.Switch = (*Switch)(nil)
+
+// New makes a switch. It opens nothing but the spool's directory.
+func New(cfg Config, deps Deps) (*Switch, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	plan, err := trunk.NewPlan(cfg.AreaCode, cfg.OwnNumbers)
+	if err != nil {
+		return nil, err
+	}
+	if deps.Bindings == nil {
+		deps.Bindings = registrar.NewMemory(cfg.Registrar.MaxBindings)
+	}
+	s := &Switch{cfg: cfg, deps: deps, log: deps.Log, plan: plan, cap: trunk.NewCap(cfg.MaxCalls), ids: newIDs(),
+		legs: map[string]*leg{}}
+	names := make([]string, len(cfg.Trunks))
+	for i, t := range cfg.Trunks {
+		names[i] = t.Name
+	}
+	s.metrics = newMetrics(deps.Registerer, names)
+	limit, kept := s.cap.Limit()
+	s.metrics.limit.Set(float64(limit))
+	s.metrics.kept.Set(float64(kept))
+	if s.trunks, err = trunk.NewSet(cfg.Trunks, plan, deps.Log, deps.Registerer); err != nil {
+		return nil, err
+	}
+	s.registrar, err = registrar.New(cfg.Registrar, registrar.Deps{Log: deps.Log, Registerer: deps.Registerer,
+		Credentials: deps.Credentials, Bindings: deps.Bindings, Node: deps.Node,
+		OnRegistered: deps.OnRegistered, OnExpired: deps.OnExpired})
+	if err != nil {
+		return nil, fmt.Errorf("registrar.%w", err)
+	}
+	if s.media, err = media.New(cfg.Media, media.Deps{Log: deps.Log, Registerer: deps.Registerer}); err != nil {
+		return nil, err
+	}
+	if cfg.SpoolDir != "" {
+		if s.spool, err = openSpool(cfg.SpoolDir); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Trunks are the carriers, with their health and their calls.
+func (s *Switch) Trunks() *trunk.Set { return s.trunks }
+
+// Registrar is where agents' phones are.
+func (s *Switch) Registrar() *registrar.Registrar { return s.registrar }
+
+// Calls is the number of incoming calls that are counted against the cap, the cap, and how many of it
+// are kept for emergencies.
+func (s *Switch) Calls() (n, limit, kept int) {
+	limit, kept = s.cap.Limit()
+	return s.cap.InUse(), limit, kept
+}
+
+// Serve takes calls until ctx ends, then refuses new ones with 503 and returns when the handlers that
+// run have returned. Calls of a killed process that the spool kept are ended first. It returns an error
+// when a listener failed; every leg has then been ended.
+func (s *Switch) Serve(ctx context.Context, h call.Handler) error {
+	if err := s.Open(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.handler, s.draining = h, false
+	s.mu.Unlock()
+	// What serves outlives ctx until the last handler has returned.
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, run := errgroup.WithContext(run)
+	sound, mute := context.WithCancel(context.WithoutCancel(ctx))
+	defer mute()
+	var silent sync.WaitGroup
+	silent.Go(func() { _ = s.media.Run(sound) }) // nil, by its contract
+	for _, l := range s.lines {
+		g.Go(func() error { return l.serve(run) })
+	}
+	g.Go(func() error { return s.registrar.Run(run) })
+	g.Go(func() error { return s.endStale(run) })
+	g.Go(func() error { return s.trunks.Run(run, s.ping) })
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+		case <-run.Done():
+		}
+		s.drain()
+		s.handlers.Wait()
+		stop()
+		return nil
+	})
+	err := g.Wait()
+	s.mu.Lock()
+	s.lines = nil
+	s.mu.Unlock()
+	s.work.Wait()
+	mute()
+	silent.Wait()
+	return err
+}
+
+// drain refuses what is new from now on.
+func (s *Switch) drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining = true
+	for _, l := range s.lines {
+		l.layer.Drain(true)
+	}
+}
+
+// EndAll hangs up every leg with a cause, as a node does past its deadline; the reason is
+// [call.EndDrained]. It returns when the parties have confirmed it, 5 s later at most.
+func (s *Switch) EndAll(cause call.Cause) {
+	s.mu.Lock()
+	all := make([]*leg, 0, len(s.legs))
+	for _, l := range s.legs {
+		all = append(all, l)
+	}
+	s.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, l := range all {
+		wg.Go(func() { l.end(call.Ended{Cause: cause, Reason: call.EndDrained}) })
+	}
+	wg.Wait()
+}
+
+// begin lets a leg in, unless the switch drains. A leg with a handler is waited for by Serve.
+func (s *Switch) begin(l *leg, handled bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if handled && s.draining {
+		return false
+	}
+	if handled {
+		s.handlers.Add(1)
+	}
+	s.work.Add(1)
+	s.legs[l.info.ID] = l
+	return true
+}
+
+// enter holds the switch open for a dial; the caller calls work.Done. It is false when nothing serves.
+func (s *Switch) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.lines) == 0 {
+		return false
+	}
+	s.work.Add(1)
+	return true
+}
+
+// forget takes an ended leg out.
+func (s *Switch) forget(l *leg) {
+	s.mu.Lock()
+	delete(s.legs, l.info.ID)
+	s.mu.Unlock()
+	s.work.Done()
+}
+
+// handle runs the handler of a leg, and ends the leg when it returned or panicked.
+func (s *Switch) handle(l *leg) {
+	defer s.handlers.Done()
+	ended := call.Ended{Cause: call.CauseNormal}
+	defer func() {
+		if v := recover(); v != nil {
+			s.metrics.panics.Inc()
+			l.log.Error("a panic ended a call", "panic", v, "stack", string(debug.Stack()))
+			ended = call.Ended{Cause: call.CauseFailure, Reason: call.EndFault}
+		}
+		l.end(ended)
+	}()
+	s.handler(context.WithoutCancel(l.Context()), l, nil)
+}
+
+// endStale ends the dialogs that a killed process left, listener by listener.
+func (s *Switch) endStale(ctx context.Context) error {
+	if s.spool == nil {
+		return nil
+	}
+	for _, l := range s.lines {
+		select {
+		case <-l.layer.Ready():
+		case <-ctx.Done():
+			return nil
+		}
+		n, err := l.layer.EndStale(ctx)
+		s.metrics.stale.Add(float64(n))
+		if err != nil {
+			s.log.Warn("calls of the last process may still be up", "error", err)
+		}
+	}
+	return nil
+}
+
+// ping asks a trunk whether it is there.
+func (s *Switch) ping(ctx context.Context, t *trunk.Trunk) (int, error) {
+	l, err := s.lineOf(false, string(t.Transport))
+	if err != nil {
+		return 0, err
+	}
+	req := sip.NewRequest(sip.OPTIONS, t.Ping())
+	req.SetDestination(t.Address)
+	req.SetTransport(sip.NetworkToUpper(string(t.Transport)))
+	res, err := l.layer.Request(ctx, req, nil)
+	if err != nil {
+		return 0, err
+	}
+	return res.StatusCode, nil
+}
+
+// newID is a leg's identity, unique over nodes and restarts.
+func newID() string { return ulid.Make().String() }
+
+// errClosed is what needs a listener gets before Open and after Serve.
+var errClosed = errors.New("sip: the switch does not serve")
+
+// lineOf is the listener of a place and a transport ("udp" or "tcp").
+func (s *Switch) lineOf(phones bool, transport string) (*line, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.lines {
+		if l.phones == phones && l.transport == transport {
+			return l, nil
+		}
+	}
+	return nil, errClosed
+}
+
+// Addr is where carriers, or phones, are served; the zero value before Open.
+func (s *Switch) Addr(phones bool) netip.AddrPort {
+	l, err := s.lineOf(phones, "udp")
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return l.addr
+}
