@@ -61,6 +61,7 @@ func (k *keypad) press(d call.Digit) {
 	interrupt := k.interrupt
 	k.mu.Unlock()
 	if danger {
+		k.forget() // what was pressed before the danger key is no choice of a service; what follows may be
 		e := &errDanger{At: d.At}
 		k.danger(e)
 		if interrupt != nil {
@@ -71,6 +72,17 @@ func (k *keypad) press(d call.Digit) {
 	select {
 	case k.keys <- d.Key:
 	default:
+	}
+}
+
+// forget drops the keys that nobody took.
+func (k *keypad) forget() {
+	for {
+		select {
+		case <-k.keys:
+		default:
+			return
+		}
 	}
 }
 
