@@ -183,7 +183,7 @@ func TestBrowserLive(t *testing.T) {
 	b.shot("live", "dark")
 	b.step(chromedp.Click(chromedp.CSS("#act-1003 form[action$=pause] button")), chromedp.WaitVisible(chromedp.CSS("#flash .flash")),
 		chromedp.WaitVisible(chromedp.CSS("#agent-1003 .a-paused")))
-	if n := len(bench.world.acts); n != 1 {
+	if n := len(bench.world.logged()); n != 1 {
 		t.Errorf("%d acts in the log", n)
 	}
 
@@ -253,7 +253,7 @@ func TestBrowserAgent(t *testing.T) {
 	b.shot("agent-talk", "light")
 	b.shot("agent-talk", "dark")
 	b.step(chromedp.Click(chromedp.CSS("#service-119 button")), chromedp.WaitVisible(chromedp.CSS("#flash .flash")))
-	if did := bench.world.did; len(did) != 1 || did[0] != "emergency 119 C2" {
+	if did := bench.world.done(); len(did) != 1 || did[0] != "emergency 119 C2" {
 		t.Errorf("did %v", did)
 	}
 
@@ -265,7 +265,7 @@ func TestBrowserAgent(t *testing.T) {
 	b.step(chromedp.WaitVisible(chromedp.CSS("#desk button[value=finish]")))
 	b.shot("agent-wrapup", "light")
 	b.step(chromedp.Click(chromedp.CSS("#desk button[value=finish]")), chromedp.WaitVisible(chromedp.CSS("#facts:not(:has(.flash))")))
-	if did := bench.world.did; did[len(did)-1] != "finish C2" {
+	if did := bench.world.done(); did[len(did)-1] != "finish C2" {
 		t.Errorf("did %v", did)
 	}
 	bench.world.change(func() { bench.world.views = bench.world.views[:len(bench.world.views)-1] })

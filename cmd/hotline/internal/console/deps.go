@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/hotline12345/gateway/cmd/hotline/internal/ops"
 	"github.com/hotline12345/gateway/internal/journal"
 	"github.com/hotline12345/gateway/internal/session"
 	"github.com/hotline12345/gateway/internal/staff"
@@ -151,14 +152,7 @@ type Audit interface {
 	Record(ctx context.Context, actor, act, subject string, detail map[string]string) error
 }
 
-// Warning is one thing that is wrong now.
-type Warning struct {
-	Code  string `json:"code"` // stable, such as "redis-away"
-	Title string `json:"title"`
-	Mend  string `json:"mend"` // what to do
-}
-
-// Health tells what is wrong now (package ops).
+// Health tells what is wrong now: an *ops.Health.
 type Health interface {
-	Warnings(ctx context.Context) []Warning
+	Warnings(ctx context.Context) []ops.Warning
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hotline12345/gateway/cmd/hotline/internal/ops"
 	"github.com/hotline12345/gateway/internal/call"
 	"github.com/hotline12345/gateway/internal/journal"
 	"github.com/hotline12345/gateway/internal/session"
@@ -26,7 +27,7 @@ type world struct {
 	agents   []Agent
 	queues   []QueueState
 	trunks   []Trunk
-	warnings []Warning
+	warnings []ops.Warning
 	acts     []act
 	did      []string
 	auditErr error
@@ -84,7 +85,7 @@ func newWorld(now time.Time) *world {
 			{Name: "mobile", Up: true, Since: ago(86000), RTT: 8 * time.Millisecond, Channels: 6, Limit: 300},
 			{Name: "telecom", Since: ago(130), Limit: 300, Problem: "OPTIONS: no answer"},
 		},
-		warnings: []Warning{{Code: "trunk-down", Title: "Trunk telecom is down", Mend: "Ask the carrier; calls come in by the other trunk."}},
+		warnings: []ops.Warning{{Code: "trunk-down", Title: "Trunk telecom is down", Detail: "OPTIONS: no answer for 130 s", Mend: "Ask the carrier; calls come in by the other trunk."}},
 		tokens:   map[string]string{},
 		watchers: map[chan struct{}]struct{}{},
 	}
@@ -177,11 +178,26 @@ func (w *world) Mark(id, by string) (time.Duration, error) {
 	return 95*time.Second + 250*time.Millisecond, err
 }
 
+// done is what was done, and acts what the log has of it.
+func (w *world) done() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.did)
+}
+
+func (w *world) logged() []act {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.acts)
+}
+
 func (w *world) Queues(context.Context) ([]QueueState, error) { return slices.Clone(w.queues), w.away }
 func (w *world) Trunks(context.Context) ([]Trunk, error)      { return slices.Clone(w.trunks), w.away }
-func (w *world) Warnings(context.Context) []Warning           { return w.warnings }
+func (w *world) Warnings(context.Context) []ops.Warning       { return w.warnings }
 
 func (w *world) Record(_ context.Context, by, what, on string, detail map[string]string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.auditErr == nil {
 		w.acts = append(w.acts, act{by, what, on, detail})
 	}

@@ -103,8 +103,8 @@ func TestHeadersAndOrigin(t *testing.T) {
 		t.Error("the policy has an exception")
 	}
 	resp, _ = do("POST", "/calls/C2/hangup", url.Values{"reason": {"stuck"}}, "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site")
-	if resp.StatusCode != http.StatusForbidden || len(b.world.did) != 0 {
-		t.Errorf("another site's form: %d, done %v", resp.StatusCode, b.world.did)
+	if resp.StatusCode != http.StatusForbidden || len(b.world.done()) != 0 {
+		t.Errorf("another site's form: %d, done %v", resp.StatusCode, b.world.done())
 	}
 	if resp, _ = do("GET", "/static/", nil); resp.StatusCode != 404 {
 		t.Errorf("a listing: %d", resp.StatusCode)
@@ -147,25 +147,25 @@ func TestActsAreAudited(t *testing.T) {
 		{"/agents/1003/pause", url.Values{"reason": {"meeting"}}, "agent.pause"},
 		{"/agents/1003/logout", url.Values{}, "agent.logout"},
 	} {
-		before := len(b.world.acts)
+		before := len(b.world.logged())
 		resp, _ := do("POST", a.path, a.form)
-		if resp.StatusCode != 303 || len(b.world.acts) != before+1 {
-			t.Fatalf("%s: %d, %d acts", a.path, resp.StatusCode, len(b.world.acts))
+		if resp.StatusCode != 303 || len(b.world.logged()) != before+1 {
+			t.Fatalf("%s: %d, %d acts", a.path, resp.StatusCode, len(b.world.logged()))
 		}
-		got := b.world.acts[before]
+		got := b.world.logged()[before]
 		if got.what != a.want || got.by != "chief" || got.detail["source"] != "127.0.0.1" || got.detail["reason"] != a.form.Get("reason") {
 			t.Errorf("%s: %+v", a.path, got)
 		}
 	}
-	if !slices.Equal(b.world.did, []string{"hangup C2"}) {
-		t.Errorf("did %v", b.world.did)
+	if !slices.Equal(b.world.done(), []string{"hangup C2"}) {
+		t.Errorf("did %v", b.world.done())
 	}
 	if resp, _ := do("POST", "/calls/C2/hangup", url.Values{"reason": {"because"}}); resp.StatusCode != 422 {
 		t.Errorf("a reason of one's own: %d", resp.StatusCode)
 	}
-	b.world.auditErr = http.ErrServerClosed
-	if resp, _ := do("POST", "/calls/C2/hangup", url.Values{"reason": {"stuck"}}); resp.StatusCode != 503 || len(b.world.did) != 1 {
-		t.Errorf("without a log: %d, did %v", resp.StatusCode, b.world.did)
+	b.world.change(func() { b.world.auditErr = http.ErrServerClosed })
+	if resp, _ := do("POST", "/calls/C2/hangup", url.Values{"reason": {"stuck"}}); resp.StatusCode != 503 || len(b.world.done()) != 1 {
+		t.Errorf("without a log: %d, did %v", resp.StatusCode, b.world.done())
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hotline12345/gateway/cmd/hotline/internal/ops"
 	"github.com/hotline12345/gateway/internal/session"
 )
 
@@ -16,16 +17,16 @@ type Snapshot struct {
 	Queues   []QueueState   `json:"queues"`
 	Agents   []Agent        `json:"agents"`
 	Trunks   []Trunk        `json:"trunks"`
-	Warnings []Warning      `json:"warnings"`
+	Warnings []ops.Warning  `json:"warnings"`
 }
 
 // The warnings that the console itself raises when a part does not answer.
 var (
-	warnQueues = Warning{Code: "queues-unknown", Title: "The queues do not answer",
+	warnQueues = ops.Warning{Code: "queues-unknown", Title: "The queues do not answer",
 		Mend: "Look at the store's state; callers are still admitted and queue on each node."}
-	warnAgents = Warning{Code: "agents-unknown", Title: "The agents' states are not known",
+	warnAgents = ops.Warning{Code: "agents-unknown", Title: "The agents' states are not known",
 		Mend: "Look at the store's state; calls that are up go on."}
-	warnTrunks = Warning{Code: "trunks-unknown", Title: "The trunks' states are not known",
+	warnTrunks = ops.Warning{Code: "trunks-unknown", Title: "The trunks' states are not known",
 		Mend: "Look at the log of this node."}
 )
 

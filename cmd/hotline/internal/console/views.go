@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/hotline12345/gateway/cmd/hotline/internal/ops"
 	"github.com/hotline12345/gateway/internal/staff"
 )
 
@@ -85,7 +86,7 @@ func (p page) T(key string, values ...any) string { return p.texts.text(key, val
 func (p page) Word(kind string, value any) string { return p.texts.word(kind, fmt.Sprint(value)) }
 
 // Warning is a warning with its title or advice in the visitor's language, if it has been translated.
-func (p page) Warning(w Warning) Warning {
+func (p page) Warning(w ops.Warning) ops.Warning {
 	if s, ok := p.texts["warning."+w.Code+".title"]; ok {
 		w.Title = s
 	}
