@@ -255,7 +255,7 @@ func (t *sender) holdWith(clips []*call.Clip) {
 	if t.feed == feedHold {
 		return
 	}
-	t.feed, t.relaySt, t.hold = feedHold, relayState{}, nil
+	t.feed, t.via, t.hold = feedHold, viaate{}, nil
 	if audible(clips) > 0 {
 		t.hold = newPlayback(true, clips)
 	}

@@ -49,6 +49,15 @@ type digits struct {
 	at    time.Time
 }
 
+// eventPlace is how a packet of an event stands to the event before it.
+type eventPlace uint8
+
+const (
+	eventNew  eventPlace = iota // another key, or the same pressed again
+	eventSame                   // one more packet of it
+	eventLate                   // of one that was told before it
+)
+
 type told struct {
 	key    byte
 	source call.DigitSource
@@ -69,32 +78,39 @@ func (d *digits) event(h header, payload []byte, now time.Time) {
 	code, end, held := payload[0], payload[1]&0x80 != 0, binary.BigEndian.Uint16(payload[2:])
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	since := now.Sub(d.at)
-	fresh := !d.any || h.ssrc != d.ssrc
-	if !fresh {
-		switch age := distance(h.ts, d.ts); {
-		case age == 0:
-			fresh = false
-		case age < 0:
-			if since < eventStale {
-				return // a late packet of an event that was told
-			}
-			fresh = true
-		default:
-			// Section 2.5.1.3: a long event goes on in a new segment, without an end and without a
-			// marker; some phones even move the timestamp with each packet.
-			goesOn := code == d.code && !d.ended && !h.marker && age <= int32(d.held)+frame
-			fresh = !goesOn
-		}
+	place := d.place(h, code, now)
+	if place == eventLate {
+		return
 	}
 	d.any, d.ssrc, d.ts, d.held, d.code, d.at = true, h.ssrc, h.ts, held, code, now
-	if fresh {
+	if place == eventNew {
 		d.ended = end
 		d.tell(eventKeys[code], call.DigitRTP, now)
 		return
 	}
 	d.ended = d.ended || end
 	d.touch(eventKeys[code], now)
+}
+
+// place tells how a packet stands to the event before it.
+func (d *digits) place(h header, code byte, now time.Time) eventPlace {
+	age := distance(h.ts, d.ts)
+	switch {
+	case !d.any || h.ssrc != d.ssrc:
+		return eventNew
+	case age == 0:
+		return eventSame
+	case age < 0 && now.Sub(d.at) < eventStale:
+		return eventLate
+	case age < 0:
+		return eventNew // the source set its clock back
+	case code == d.code && !d.ended && !h.marker && age <= int32(d.held)+frame:
+		// Section 2.5.1.3: a long event goes on in a new segment, without an end and without a
+		// marker; some phones even move the timestamp with each packet.
+		return eventSame
+	default:
+		return eventNew
+	}
 }
 
 // press takes a key that came whole.

@@ -106,8 +106,8 @@ func (e *Engine) Run(ctx context.Context) error {
 // SessionOptions describe a new session.
 type SessionOptions struct {
 	ID string // the call's identity, for the log
-	// RelayDTMF sends the keys of the other party of a bridge on to this leg as telephone-events.
-	// Without it they are told to [Session.OnDigit] alone.
+	// RelayDTMF sends the keys of the other party of a relay on to this leg as telephone-events.
+	// Without it, and in a mix, they are told to [Session.OnDigit] alone.
 	RelayDTMF bool
 }
 

@@ -253,3 +253,20 @@ func TestJitter(t *testing.T) {
 		}
 	})
 }
+
+func TestIPv6(t *testing.T) {
+	conn, err := net.ListenPacket("udp6", "[::1]:0")
+	if err != nil {
+		t.Skip("no IPv6 on this machine: ", err)
+	}
+	cfg := testConfig()
+	cfg.IP = netip.IPv6Loopback()
+	s := session(t, run(t, cfg, Deps{}), SessionOptions{ID: "a"})
+	p := newPhone(t, conn).join(s)
+	p.to = net.UDPAddrFromAddrPort(netip.AddrPortFrom(cfg.IP, uint16(s.LocalPort())))
+	p.say(tone(aLaw, 440, 0, frame))
+	p.await("silence", func(got []packet) bool { return len(got) > 2 })
+	if st := s.Stats(); st.Received != 1 || st.Sent < 3 {
+		t.Errorf("stats %+v", st)
+	}
+}

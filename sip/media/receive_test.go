@@ -212,6 +212,16 @@ func TestMediaTimeout(t *testing.T) {
 				_, _ = p.conn.WriteTo(raw, p.to)
 			}
 		}, 35 * time.Second},
+		{"muted over a new answer", func(s *Session, p *phone) {
+			p.say([]byte{1})
+			time.Sleep(5 * time.Second)
+			p.join(s)
+			raw, _ := rtcp.Marshal([]rtcp.Packet{&rtcp.ReceiverReport{SSRC: 1}})
+			for range 8 {
+				time.Sleep(5 * time.Second)
+				_, _ = p.conn.WriteTo(raw, p.to)
+			}
+		}, 60 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			bubble(t, testConfig(), func(t *testing.T, e *Engine, n *memNet) {
@@ -219,7 +229,6 @@ func TestMediaTimeout(t *testing.T) {
 				begun := time.Now()
 				var fired []time.Duration
 				s.OnTimeout(func() { fired = append(fired, time.Since(begun).Round(time.Second)) })
-				time.Sleep(0)
 				p := n.phone(t).join(s)
 				c.act(s, p)
 				time.Sleep(5 * time.Minute)
@@ -310,6 +319,34 @@ func TestStatsAndReports(t *testing.T) {
 			}
 			packets, _ = rtcp.Unmarshal(buf[:k])
 			_, bye = packets[len(packets)-1].(*rtcp.Goodbye)
+		}
+	})
+}
+
+// Reports go where the description says, until the peer's own come from elsewhere on its host.
+func TestWhereReportsGo(t *testing.T) {
+	bubble(t, testConfig(), func(t *testing.T, e *Engine, n *memNet) {
+		s := session(t, e, SessionOptions{ID: "a"})
+		p := n.phone(t)
+		var at [2]net.PacketConn
+		for i := range at {
+			c, err := n.listen(t.Context(), netip.AddrPortFrom(loopback, uint16(41001+i)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			at[i] = c
+		}
+		p.join(s, func(p *Params) { p.RTCP = netip.AddrPortFrom(loopback, 41001) })
+		buf := make([]byte, maxPacket)
+		_, from, err := at[0].ReadFrom(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, _ := rtcp.Marshal([]rtcp.Packet{&rtcp.ReceiverReport{SSRC: 1}})
+		_, _ = at[1].WriteTo(raw, from)
+		if _, _, err := at[1].ReadFrom(buf); err != nil {
+			t.Fatal(err)
 		}
 	})
 }

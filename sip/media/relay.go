@@ -20,9 +20,9 @@ const (
 	resyncSamples = 2 * call.Rate
 )
 
-// relayState maps another leg's numbers to ours. While in step the offsets stand, so loss, order and
+// viaate maps another leg's numbers to ours. While in step the offsets stand, so loss, order and
 // pauses of the source stay visible to the receiver.
-type relayState struct {
+type viaate struct {
 	from   *Session // the only leg whose packets are taken
 	inStep bool
 	ssrc   uint32
@@ -68,7 +68,7 @@ func (t *sender) relayEvent(from *Session, pkt []byte, h header, now time.Time) 
 		return
 	}
 	if t.dtmf == 0 || !t.s.opts.RelayDTMF {
-		t.relaySt.inStep = false // what is left out must not look like loss
+		t.via.inStep = false // what is left out must not look like loss
 		return
 	}
 	out, ok := t.follow(h, now, true)
@@ -84,11 +84,11 @@ func (t *sender) relayEvent(from *Session, pkt []byte, h header, now time.Time) 
 // relays tells whether packets of from are wanted now; when they are not, the next that is begins
 // anew.
 func (t *sender) relays(from *Session) bool {
-	if t.closed || t.feed != feedRelay || t.relaySt.from != from {
+	if t.closed || t.feed != feedRelay || t.via.from != from {
 		return false
 	}
 	if !t.on || t.busy() {
-		t.relaySt.inStep = false
+		t.via.inStep = false
 		return false
 	}
 	return true
@@ -97,14 +97,14 @@ func (t *sender) relays(from *Session) bool {
 // follow maps a header of the source to the stream's own numbers. A telephone-event keeps the
 // timestamp of its beginning (RFC 4733 section 2.1), however long it lasts.
 func (t *sender) follow(h header, now time.Time, event bool) (out header, ok bool) {
-	r := &t.relaySt
+	r := &t.via
 	ahead, off := seqDistance(h.seq, r.top), distance(h.ts+r.ts, t.next)
 	switch {
 	case !r.inStep || t.last != fromRelay || h.ssrc != r.ssrc,
 		ahead > resyncPackets || ahead < -resyncPackets,
 		!event && (off > resyncSamples || off < -resyncSamples):
 		t.catchUp(now)
-		*r = relayState{from: r.from, inStep: true, ssrc: h.ssrc, first: h.seq, top: h.seq,
+		*r = viaate{from: r.from, inStep: true, ssrc: h.ssrc, first: h.seq, top: h.seq,
 			seq: t.seq - h.seq, ts: t.next - h.ts}
 		t.last, t.filled, t.begins = fromRelay, 0, false
 		out.marker = true

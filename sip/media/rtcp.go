@@ -15,8 +15,8 @@ const reportEvery = 5 * time.Second
 // ntpEpoch is how far NTP's clock is ahead of Unix's (RFC 3550 section 4).
 const ntpEpoch = 2208988800
 
-// rtcpState is what a leg knows of reports.
-type rtcpState struct {
+// reporting is what a leg knows of reports.
+type reporting struct {
 	mu        sync.Mutex
 	described netip.AddrPort // the peer's RTCP address; zero: the port above its RTP
 	seen      netip.AddrPort // where its RTCP comes from (RFC 4961)
@@ -31,20 +31,20 @@ type rtcpState struct {
 	roundTrip    time.Duration
 }
 
-func (r *rtcpState) remote(p *Params) {
+func (r *reporting) remote(p *Params) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.described, r.mux, r.seen = p.RTCP, p.Mux, netip.AddrPort{}
 }
 
-func (r *rtcpState) addStats(st *call.MediaStats) {
+func (r *reporting) addStats(st *call.MediaStats) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	st.RemoteLost, st.RemoteJitter, st.RoundTrip = r.remoteLost, r.remoteJitter, r.roundTrip
 }
 
 // target is where reports go, given where RTP goes.
-func (r *rtcpState) target(rtp netip.AddrPort) netip.AddrPort {
+func (r *reporting) target(rtp netip.AddrPort) netip.AddrPort {
 	switch {
 	case r.mux:
 		return rtp
@@ -58,7 +58,7 @@ func (r *rtcpState) target(rtp netip.AddrPort) netip.AddrPort {
 }
 
 // due tells, every five seconds, that a report is to be sent.
-func (r *rtcpState) due(now time.Time) bool {
+func (r *reporting) due(now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.next.IsZero() {
@@ -73,7 +73,7 @@ func (r *rtcpState) due(now time.Time) bool {
 
 // report sends a report when one is due.
 func (s *Session) report(now time.Time) {
-	if s.rtcpSt.due(now) {
+	if s.reports.due(now) {
 		s.sendRTCP(now)
 	}
 }
@@ -90,19 +90,19 @@ func (s *Session) sendRTCP(now time.Time, more ...rtcp.Packet) {
 		return
 	}
 	var blocks []rtcp.ReceptionReport
-	s.rtcpSt.mu.Lock()
-	dst = s.rtcpSt.target(dst)
+	s.reports.mu.Lock()
+	dst = s.reports.target(dst)
 	if b, ok := s.rx.block(); ok {
-		if b.LastSenderReport = s.rtcpSt.lastSR; b.LastSenderReport != 0 {
-			b.Delay = uint32(now.Sub(s.rtcpSt.lastSRAt).Seconds() * 65536)
+		if b.LastSenderReport = s.reports.lastSR; b.LastSenderReport != 0 {
+			b.Delay = uint32(now.Sub(s.reports.lastSRAt).Seconds() * 65536)
 		}
 		blocks = append(blocks, b)
 	}
 	out := s.rtcp
-	if s.rtcpSt.mux {
+	if s.reports.mux {
 		out = s.rtp
 	}
-	s.rtcpSt.mu.Unlock()
+	s.reports.mu.Unlock()
 	name := &rtcp.SourceDescription{Chunks: []rtcp.SourceDescriptionChunk{{
 		Source: s.tx.ssrc,
 		Items:  []rtcp.SourceDescriptionItem{{Type: rtcp.SDESCNAME, Text: "hotline"}},
@@ -160,7 +160,7 @@ func (s *Session) receiveRTCP(pkt []byte, from netip.AddrPort, now time.Time) {
 		s.drop(dropMalformed)
 		return
 	}
-	r := &s.rtcpSt
+	r := &s.reports
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.mux {
@@ -178,7 +178,7 @@ func (s *Session) receiveRTCP(pkt []byte, from netip.AddrPort, now time.Time) {
 }
 
 // blocks reads what the peer says of our stream.
-func (r *rtcpState) blocks(reports []rtcp.ReceptionReport, ours uint32, now time.Time) {
+func (r *reporting) blocks(reports []rtcp.ReceptionReport, ours uint32, now time.Time) {
 	for _, b := range reports {
 		if b.SSRC != ours {
 			continue
@@ -204,7 +204,7 @@ func (r *receiver) signOfLife(from netip.AddrPort, now time.Time) bool {
 	if !r.known || from.Addr() != r.latch.locked.Addr() {
 		return false
 	}
-	if !r.alive.IsZero() { // before any RTP the initial time-out stands: RTCP alone is no call
+	if !r.last.IsZero() { // before any RTP the initial time-out stands: RTCP alone is no call
 		r.alive = now
 	}
 	return true

@@ -70,7 +70,7 @@ type sender struct {
 	clip, hold *playback // hold is what a held leg of a bridge hears, beneath any clip
 	event      *eventJob
 	feed       feed
-	relaySt    relayState
+	via        viaate
 	taps       []*tap
 
 	sent, octets, relayed uint64
@@ -131,8 +131,8 @@ func (t *sender) stop() {
 func (t *sender) setFeed(f feed, from *Session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.feed != f || t.relaySt.from != from {
-		t.feed, t.hold, t.relaySt = f, nil, relayState{from: from}
+	if t.feed != f || t.via.from != from {
+		t.feed, t.hold, t.via = f, nil, viaate{from: from}
 	}
 }
 

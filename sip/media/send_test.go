@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -233,6 +234,17 @@ func TestSendDigits(t *testing.T) {
 		cancel()
 		if err := a.SendDigits(ctx, "1"); !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled: %v", err)
+		}
+		ctx, cancel = context.WithTimeout(t.Context(), 350*time.Millisecond)
+		defer cancel()
+		if err := a.SendDigits(ctx, "12345"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("cancelled in the middle: %v", err)
+		}
+		if synctest.Wait(); string(got) != "1123*#0A12" {
+			t.Errorf("heard %q", got)
+		}
+		if err := a.SendDigits(t.Context(), strings.Repeat("1", maxKeys+1)); err == nil {
+			t.Error("too many keys were taken")
 		}
 		p := n.phone(t).join(a, func(p *Params) { p.DTMFType = -1 })
 		if err := a.SendDigits(t.Context(), "1"); !errors.Is(err, ErrNoDTMF) {

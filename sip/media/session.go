@@ -59,12 +59,12 @@ type Session struct {
 	wheel     *wheel
 	readers   sync.WaitGroup
 
-	rx     receiver
-	tx     sender
-	digits digits
-	route  atomic.Pointer[route]
-	bridge atomic.Pointer[Bridge]
-	rtcpSt rtcpState
+	rx      receiver
+	tx      sender
+	digits  digits
+	route   atomic.Pointer[route]
+	bridge  atomic.Pointer[Bridge]
+	reports reporting
 
 	sinkDropped atomic.Uint64
 	taps        taps
@@ -109,7 +109,7 @@ func (s *Session) Remote(p Params) error {
 	now := time.Now()
 	dst := s.rx.remote(&p, now)
 	s.tx.remote(&p, dst, now)
-	s.rtcpSt.remote(&p)
+	s.reports.remote(&p)
 	if b := s.bridge.Load(); b != nil {
 		b.rewire()
 	}
@@ -135,7 +135,7 @@ func (s *Session) OnTimeout(fn func()) { s.onTimeout.Store(&fn) }
 func (s *Session) Stats() call.MediaStats {
 	st := s.rx.stats()
 	s.tx.addStats(&st)
-	s.rtcpSt.addStats(&st)
+	s.reports.addStats(&st)
 	st.SinkDropped = s.sinkDropped.Load()
 	return st
 }

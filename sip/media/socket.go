@@ -20,12 +20,13 @@ type socket interface {
 // Listen opens a socket; nil in [Deps] means UDP of the system.
 type Listen func(ctx context.Context, addr netip.AddrPort) (net.PacketConn, error)
 
-func listenUDP(_ context.Context, addr netip.AddrPort) (net.PacketConn, error) {
+func listenUDP(ctx context.Context, addr netip.AddrPort) (net.PacketConn, error) {
 	network := "udp4"
 	if addr.Addr().Is6() {
 		network = "udp6"
 	}
-	return net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
+	var config net.ListenConfig
+	return config.ListenPacket(ctx, network, addr.String())
 }
 
 // asSocket marks a UDP socket with the DSCP and sizes its buffer, as far as the system lets us, and
