@@ -8,13 +8,14 @@ import (
 
 // The mirror is what a node knows of its own calls and agents. It changes by events alone: those of the
 // stream, and while Redis is away those that the node makes itself. Of two events the one with the higher
-// version is the later; an older one changes nothing.
+// version is the later; an older one changes nothing. What another node's sweep did because it took this
+// node for dead changes nothing either: the node still has its calls, and tells of them at its next beat.
 
 // apply takes an event of a call. q.mu is held.
 func (q *Queue) apply(e event) {
 	q.stale[e.queue] = true
 	defer q.notify()
-	if e.node != q.deps.Node {
+	if e.node != q.deps.Node || e.reason == reasonNodeLost {
 		return
 	}
 	q.metrics.count(e, q.cfg.ShortAbandon)
@@ -41,6 +42,9 @@ func (q *Queue) apply(e event) {
 func (q *Queue) put(a agent) {
 	defer q.notify()
 	old, known := q.agents[a.ID]
+	if known && a.Node == q.deps.Node && q.swept(old, a) {
+		return
+	}
 	if known && a.Version <= old.Version && a.Node == old.Node {
 		return
 	}
@@ -50,4 +54,12 @@ func (q *Queue) put(a agent) {
 	default:
 		q.agents[a.ID] = a
 	}
+}
+
+// swept tells whether an agent's news is what a sweep made of a node that it took for dead: a pause for that
+// reason, or freedom from a call that this node still has.
+func (q *Queue) swept(old, news agent) bool {
+	t := q.tickets[old.Call]
+	holds := t != nil && t.state != EntryGone && old.Token != "" && t.offer.Token == old.Token
+	return news.Reason == reasonNodeLost || news.Next == "pause:"+reasonNodeLost || holds && news.Token != old.Token
 }

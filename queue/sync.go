@@ -153,6 +153,9 @@ func (q *Queue) adopt(t *ticket, reply []string) {
 	f := fields{"v": reply[1], "score": reply[2]}
 	t.state, t.version, t.score, t.placed = EntryState(reply[0]), f.number("v"), f.number("score"), true
 	offer := session.Offer{Agent: reply[3], Token: reply[4], Extension: reply[5], Node: reply[6]}
+	if t.state == EntryWaiting {
+		t.offer, t.agent = session.Offer{}, ""
+	}
 	if t.state == EntryOffered && offer.Token != t.offer.Token {
 		t.hold(offer)
 	}

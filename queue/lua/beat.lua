@@ -33,11 +33,12 @@ for _, id in ipairs(due('over')) do
     match_queue(c.queue)
   end
 end
+local freed = {}
 for _, gone in ipairs(redis.call('ZRANGEBYSCORE', K .. 'nodes', '-inf', str(now - dead), 'LIMIT', 0, 10)) do
   for _, id in ipairs(redis.call('SRANDMEMBER', K .. 'n:' .. gone, most)) do
     local c = load('c:', id)
     redis.call('SREM', K .. 'n:' .. gone, id)
-    if c then lose(c, window) end
+    if c then lose(c, window, freed) end
   end
   for _, id in ipairs(redis.call('SRANDMEMBER', K .. 'an:' .. gone, most)) do
     local a = load('a:', id)
@@ -49,4 +50,5 @@ for _, gone in ipairs(redis.call('ZRANGEBYSCORE', K .. 'nodes', '-inf', str(now 
     redis.call('ZREM', K .. 'nodes', gone)
   end
 end
+match_freed(freed)
 return known and 1 or 0

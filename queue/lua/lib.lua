@@ -241,11 +241,23 @@ local function finish(c, name, reason)
   if tonumber(c.wrap) == 0 and agent_step(a, 'wrapped', {idle = now}) then match_agent(a) end
 end
 
--- lose ends a call whose node is gone. Its agent is free at once; its caller may regain the place.
-local function lose(c, window)
+-- lose ends a call whose node is gone; its caller may regain the place. Its agent is free at once, and is put on
+-- the list of those to match when all of the node's calls are out of the queues.
+local function lose(c, window, freed)
   keep_place(c, window)
   local name = c.state == 'talk' and 'COMPLETECALLER' or 'ABANDON'
-  local held = {agent = c.agent, token = c.token}
+  local a = c.agent ~= '' and load('a:', c.agent)
+  local token = c.token
   entry_step(c, 'lost', nil, name, 'node_lost', now - c.t0)
-  free_agent(held, 'lost', {idle = now})
+  if a and a.token == token and agent_step(a, 'lost', {idle = now, call = '', token = ''}) then
+    freed[#freed + 1] = a.id
+  end
+end
+
+-- match_freed matches the agents that lost their calls, as far as they are still idle.
+local function match_freed(freed)
+  for _, id in ipairs(freed) do
+    local a = load('a:', id)
+    if a then match_agent(a) end
+  end
 end

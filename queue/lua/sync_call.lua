@@ -32,7 +32,8 @@ if e.state == 'gone' then
   end
 elseif e.state == 'offered' or e.state == 'talk' then
   local a = load('a:', e.agent)
-  if c.state == 'waiting' then
+  local taken = not a or a.token ~= e.token and a.state ~= 'idle'
+  if c.state == 'waiting' and (e.state == 'talk' or not taken) then
     entry_step(c, 'offer', {agent = e.agent, token = e.token, ext = e.ext, anode = e.anode}, 'OFFER', 'sync')
     redis.call('ZADD', K .. 'offers', str(now + c.ring + 5000), c.id)
     if a and a.state == 'idle' then agent_step(a, 'offer', {call = c.id, token = e.token}) end
