@@ -20,11 +20,8 @@ type step struct {
 	at    time.Time // call
 }
 
-// unless is the error of an expectation that was not met.
-func (s *step) unless(met bool, instead string) error {
-	if met {
-		return nil
-	}
+// unmet is the error of an expectation.
+func (s *step) unmet(instead string) error {
 	return fmt.Errorf("line %d: expect %s; %s", s.line, strings.Join(s.words, " "), instead)
 }
 
@@ -98,8 +95,6 @@ func (s *step) check(first bool) (err error) {
 // finish meets the expectations of the end.
 func (c *caller) finish(x session.FlowExit, err error, cfg Config) error {
 	switch {
-	case errors.Is(err, errExpectation):
-		return c.fault
 	case errors.Is(err, errEmergencyKey):
 		x = session.FlowExit{Kind: session.ExitEmergency, Language: c.language}
 	case errors.Is(err, errHungUp):
@@ -108,19 +103,20 @@ func (c *caller) finish(x session.FlowExit, err error, cfg Config) error {
 		return err
 	}
 	c.log("%s", outcome(x))
-	for c.expectations(); len(c.steps) > 0 && c.fault == nil; c.expectations() {
+	for c.expectations(); len(c.steps) > 0; c.expectations() {
 		s := c.next()
-		if s.verb == "wait" { // whoever has left the flow may wait as long as they like
-			c.drop()
-			continue
-		}
-		if s.verb != "expect" {
-			return fmt.Errorf("line %d: %s comes too late: the flow has ended: %s", s.line, s.verb, outcome(x))
-		}
-		if err := s.unless(s.fits(x, cfg), outcome(x)); err != nil {
-			return err
-		}
 		c.drop()
+		switch {
+		case s.verb == "wait": // whoever has left the flow may wait as long as they like
+		case s.verb != "expect":
+			return fmt.Errorf("line %d: %s comes too late: the flow has ended: %s", s.line, s.verb, outcome(x))
+		case s.words[0] == "say":
+			return s.unmet("heard: " + strings.Join(c.heard, " "))
+		case s.words[0] == "node":
+			return s.unmet("came to: " + strings.Join(c.nodes, " "))
+		case !s.fits(x, cfg):
+			return s.unmet(outcome(x))
+		}
 	}
 	return nil
 }
