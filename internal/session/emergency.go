@@ -34,7 +34,7 @@ func (s *story) emergency(ctx context.Context, d *errDanger) error {
 	}
 	if err != nil {
 		s.note("emergency", "no route answered", map[string]string{"err": err.Error()})
-		if err := s.guide(ctx); err != nil {
+		if err := s.guide(ctx, choice.service); err != nil {
 			return err
 		}
 		return s.front(ctx)
@@ -103,12 +103,15 @@ func (s *story) resume(ctx context.Context, before Stage) error {
 
 // front puts the caller before everyone else who waits.
 func (s *story) front(ctx context.Context) error {
+	if err := s.say(ctx, false, "em_agent"); err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	return s.queued(ctx, QueueEntry{Queue: s.m.cfg.DefaultQueue, Front: true, Reason: "emergency"})
 }
 
 // guide tells a caller whom no route could help to dial the service themselves.
-func (s *story) guide(ctx context.Context) error {
-	err := s.say(ctx, false, "em_fail")
+func (s *story) guide(ctx context.Context, svc Service) error {
+	err := s.say(ctx, false, "em_fail", "em_dial_direct", "digits:"+string(svc))
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
@@ -124,7 +127,7 @@ func (s *story) reach(ctx context.Context, svc Service, pressed time.Time) (call
 	told := make(chan struct{})
 	go func() {
 		defer close(told)
-		if s.say(telling, false, "em_going") == nil {
+		if s.say(telling, false, going[svc]) == nil {
 			_ = s.leg.Loop(telling, s.m.Prompts.Music()...)
 		}
 	}()
@@ -133,6 +136,9 @@ func (s *story) reach(ctx context.Context, svc Service, pressed time.Time) (call
 	<-told
 	return leg, err
 }
+
+// going are the prompts that tell which service is called.
+var going = map[Service]string{Police: "em_police_going", Fire: "em_fire_going", Medical: "em_med_going", Road: "em_traffic_going"}
 
 // inDanger writes that a service is needed, and tells case intake at once (Art. 22).
 func (s *story) inDanger(svc Service, by string) {
@@ -295,9 +301,9 @@ func (s *story) dialService(ctx context.Context, i int, t attempt, form call.Cal
 
 // readNumber tells the service who calls, on a route that cannot show the number.
 func (s *story) readNumber(leg call.Leg) {
-	parts := []string{"em_service_intro"}
+	parts := []string{"em_service_unknown"}
 	if n := s.info.Caller.National(); n != "" {
-		parts = append(parts, "digits:"+n)
+		parts = []string{"em_service_intro", "digits:" + n}
 	}
 	_ = leg.Play(leg.Context(), s.m.Prompts.Say("zh", parts...)...) // the talk goes on without it
 }

@@ -26,9 +26,6 @@ const (
 	keysRaw                       // no key is danger: it has been said already, or an agent hears it
 )
 
-// starWindow is how soon after * the 0 must follow to mean danger inside a collection.
-const starWindow = 3 * time.Second
-
 // keypad reads a caller's keys for as long as the leg lives, so that the emergency key is alive at
 // every moment, and gives the others to whoever waits for them.
 type keypad struct {
@@ -36,7 +33,7 @@ type keypad struct {
 
 	mu        sync.Mutex
 	mode      keyMode
-	star      time.Time
+	watch     KeyWatch
 	interrupt context.CancelCauseFunc // of the stage that runs
 	danger    func(*errDanger)        // told of every danger key
 	told      func(call.Digit)        // told of every key, for the timeline
@@ -87,19 +84,7 @@ func (k *keypad) forget() {
 }
 
 func (k *keypad) isDanger(d call.Digit) bool {
-	switch {
-	case k.mode == keysRaw:
-		return false
-	case k.mode == keysPlain:
-		return d.Key == '0'
-	case d.Key == '*':
-		k.star = d.At
-		return false
-	default:
-		fired := d.Key == '0' && !k.star.IsZero() && d.At.Sub(k.star) <= starWindow
-		k.star = time.Time{}
-		return fired
-	}
+	return k.mode != keysRaw && k.watch.Press(d.Key, d.At, k.mode == keysCollecting)
 }
 
 // set changes the meaning of keys and returns a func that changes it back.
@@ -107,11 +92,11 @@ func (k *keypad) set(m keyMode) (restore func()) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	old := k.mode
-	k.mode, k.star = m, time.Time{}
+	k.mode = m
 	return func() {
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		k.mode, k.star = old, time.Time{}
+		k.mode = old
 	}
 }
 

@@ -51,6 +51,7 @@ type Deps struct {
 	Screener   Screener
 	Flow       Flow
 	Prompts    Prompts
+	KeyWatch   func() KeyWatch // makes one a call
 	Queue      Queue
 	Recorder   Recorder
 	Intake     Intake
@@ -217,9 +218,18 @@ func (m *Manager) Emergency(_ context.Context, callID, by string, svc Service) e
 	return m.order(callID, by, order{kind: orderEmergency, by: by, service: svc})
 }
 
-// Hangup ends a call by its agent, or by a supervisor when by is "".
-func (m *Manager) Hangup(_ context.Context, callID, by string) error {
-	return m.order(callID, by, order{kind: orderHangup, by: by})
+// Hangup ends a call. By is its agent, or a supervisor: whoever asks for it has checked that the person
+// may. A caller without an agent is hung up wherever they are.
+func (m *Manager) Hangup(ctx context.Context, callID, by string) error {
+	s, err := m.of(callID, "")
+	if err != nil {
+		return err
+	}
+	if st := s.snapshot().Stage; st == StageTalk || st == StageService {
+		return m.order(callID, "", order{kind: orderHangup, by: by})
+	}
+	s.note("hangup", "hung up by "+by, nil)
+	return s.leg.Hangup(context.WithoutCancel(ctx), call.CauseNormal)
 }
 
 // Mark is the recording's offset now, for a request that begins here (Art. 8).

@@ -40,7 +40,10 @@ func (m *Manager) phone(leg call.Leg) {
 	prompt, err := m.feature(ctx, v, info)
 	if err != nil {
 		log.Info("the feature code was refused", "code", info.Called, "err", err)
-		prompt = "agent_refused"
+		prompt = "agent_login_needed"
+		if info.Called == codeLogin {
+			prompt = "agent_login_failed"
+		}
 	}
 	_ = v.Say(ctx, false, m.Prompts.Say("zh", prompt)...)
 	if err := leg.Hangup(context.WithoutCancel(ctx), call.CauseNormal); err != nil && !errors.Is(err, call.ErrLegGone) {
@@ -53,7 +56,7 @@ func (m *Manager) phone(leg call.Leg) {
 func (m *Manager) feature(ctx context.Context, v *voice, info call.Info) (prompt string, err error) {
 	switch info.Called {
 	case codeLogin:
-		person, err := m.ask(ctx, v, "agent_ask_id")
+		person, err := m.ask(ctx, v, "agent_ask_staff")
 		if err != nil {
 			return "", err
 		}

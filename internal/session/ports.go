@@ -202,6 +202,12 @@ type Collect struct {
 // ErrNoKey is returned when no key came in time.
 var ErrNoKey = errors.New("session: no key in time")
 
+// KeyWatch finds danger in one caller's keys (package ivr/emergency).
+type KeyWatch interface {
+	// Press tells whether a key means danger; collecting says that a run of digits is being taken.
+	Press(key byte, at time.Time, collecting bool) bool
+}
+
 // Prompts is the prompt catalogue (package ivr/prompt).
 type Prompts interface {
 	// Say makes clips of prompt identities and spoken values: "q_pos_a", "count:3", "digits:12345",

@@ -3,8 +3,7 @@ package session
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strconv"
+	"slices"
 	"time"
 
 	"github.com/hotline12345/gateway/internal/call"
@@ -63,11 +62,12 @@ func (s *story) noQueue(ctx context.Context, err error) error {
 	}
 	s.note("queue", "no place in the queue", map[string]string{"err": err.Error()})
 	s.reason, s.outcome = call.EndFull, OutcomeRefused
+	said := "q_full"
 	if !errors.Is(err, ErrQueueFull) {
-		s.reason, s.outcome = call.EndFault, OutcomeFault
+		s.reason, s.outcome, said = call.EndFault, OutcomeFault, "sys_error"
 		s.log.Error("the caller could not enter a queue", "err", err)
 	}
-	if err := s.say(ctx, false, "full_20s"); err != nil {
+	if err := s.say(ctx, false, said, "full_20s"); err != nil {
 		return s.limit(err)
 	}
 	return errLimit
@@ -176,52 +176,58 @@ func (s *story) display() string {
 	return "12345 " + v.Caller
 }
 
-// news decides what a waiting caller is told: the place when it got better, the time in bands, and
-// never worse than what was told before.
+// news decides what a waiting caller is told of the place: bands, not numbers, and never a worse one
+// than was told before.
 type news struct {
-	every    time.Duration
-	last     time.Time
-	position int
-	band     int // the told upper end in minutes; 0 for none
+	every time.Duration
+	last  time.Time
+	told  bool
+	place int // of placeBands
+	wait  int // of waitBands
 }
 
-// bands are the waits that are told, in minutes: "about" the least that holds the estimate.
-var bands = []int{1, 2, 5, 10, 15, 20, 30}
+type placeBand struct {
+	ahead int // at least
+	say   string
+}
 
+// placeBands are the places that are told, the best last.
+var placeBands = []placeBand{{31, "q_many"}, {11, "q_tens"}, {5, "q_ten"}, {1, "q_few"}, {0, "q_next"}}
+
+// waitBands are the waits that are told, the best last.
+var waitBands = []struct {
+	over time.Duration // the estimate is longer
+	say  []string
+}{{10 * time.Minute, []string{"q_wait_long"}}, {5 * time.Minute, []string{"q_wait_a", "minutes:10"}},
+	{2 * time.Minute, []string{"q_wait_a", "minutes:5"}}, {time.Minute, []string{"q_wait_a", "minutes:2"}}, {0, []string{"q_wait_1"}}}
+
+// of is what to say of an update now; nil is nothing.
 func (n *news) of(u QueueUpdate, now time.Time) []string {
-	if u.Position <= 0 || now.Sub(n.last) < n.every {
+	if u.Position <= 0 || n.told && now.Sub(n.last) < n.every {
 		return nil
 	}
-	better := n.position == 0 || u.Position < n.position
-	if !better {
+	place := slices.IndexFunc(placeBands, func(b placeBand) bool { return u.Position-1 >= b.ahead })
+	if n.told && place <= n.place {
 		return nil
 	}
-	first := n.position == 0
-	n.position, n.last = u.Position, now
-	if u.Position == 1 {
-		if first {
-			return []string{"all_busy", "q_next"}
-		}
-		return []string{"q_next"}
+	var parts []string
+	if !n.told {
+		parts = append(parts, "all_busy")
 	}
-	parts := []string{"q_pos_a", fmt.Sprintf("count:%d", u.Position-1), "q_pos_b"}
-	if first {
-		parts = append([]string{"all_busy"}, parts...)
+	parts = append(parts, placeBands[place].say)
+	if wait := waitBand(u.Wait); wait > 0 && (!n.told || wait > n.wait) && place < len(placeBands)-1 {
+		n.wait = wait
+		parts = append(parts, waitBands[wait-1].say...)
 	}
-	if band := bandOf(u.Wait); band > 0 && (n.band == 0 || band < n.band) {
-		n.band = band
-		parts = append(parts, "q_wait_a", "minutes:"+strconv.Itoa(band))
-	}
+	n.told, n.place, n.last = true, place, now
 	return parts
 }
 
-func bandOf(wait time.Duration) int {
-	if wait <= 0 {
-		return 0
-	}
-	for _, b := range bands {
-		if wait <= time.Duration(b)*time.Minute {
-			return b
+// waitBand is the band of an estimate, counted from 1; 0 is none.
+func waitBand(d time.Duration) int {
+	for i, b := range waitBands {
+		if d > b.over {
+			return i + 1
 		}
 	}
 	return 0

@@ -59,7 +59,7 @@ func in(t *testing.T, body func(r *rig), change ...func(*Config)) {
 			c(&cfg)
 		}
 		var err error
-		r.m, err = New(cfg, Deps{Log: slog.New(slog.DiscardHandler), Switch: r.sw, Screener: r, Flow: r, Prompts: r,
+		r.m, err = New(cfg, Deps{Log: slog.New(slog.DiscardHandler), Switch: r.sw, Screener: r, Flow: r, Prompts: r, KeyWatch: func() KeyWatch { return &stars{} },
 			Queue: r, Recorder: r.recorder, Intake: r, Journal: r, Desk: r})
 		if err != nil {
 			t.Fatal(err)
@@ -80,6 +80,15 @@ func in(t *testing.T, body func(r *rig), change ...func(*Config)) {
 		body(r)
 		r.stop()
 	})
+}
+
+// stars is the emergency key as package ivr/emergency has it: 0, and *0 among digits.
+type stars struct{ star bool }
+
+func (s *stars) Press(key byte, _ time.Time, collecting bool) bool {
+	fired := key == '0' && (s.star || !collecting)
+	s.star = key == '*'
+	return fired
 }
 
 var citizen = call.Number{E164: "+8613800138000", Raw: "13800138000"}

@@ -57,7 +57,7 @@ func (s *story) leaseWait(ctx context.Context) error {
 		case <-over.C:
 			music.stop()
 			s.reason, s.outcome = call.EndFull, OutcomeRefused
-			return errors.Join(errLimit, s.say(ctx, false, "sys_error"))
+			return errors.Join(errLimit, s.say(ctx, false, "lease_end"))
 		case <-again.C:
 			v := s.m.Screener.Screen(ctx, s.screenRequest())
 			if v.Decision == QueueLease {
@@ -94,7 +94,7 @@ func (s *story) suspended(ctx context.Context) error {
 			return s.limit(s.leave(limited, kind))
 		}
 	}
-	return s.limit(s.say(limited, false, "goodbye"))
+	return s.limit(s.say(limited, false, "suspend_end"))
 }
 
 // leftBehind are the keys of the automatic path: what a suspended caller may leave.
@@ -126,7 +126,7 @@ func (s *story) leave(ctx context.Context, kind string) error {
 	if err != nil {
 		return err
 	}
-	done := "goodbye"
+	done := "msg_saved"
 	if kind == "appeal" {
 		done = "appeal_done"
 	}

@@ -63,7 +63,7 @@ func (m *Manager) begin(_ context.Context, leg call.Leg) *story {
 		m: m, leg: leg, info: info, id: info.ID,
 		log:    m.Log.With("call", info.ID),
 		orders: make(chan order, 1),
-		pad:    &keypad{keys: make(chan byte, 32)},
+		pad:    &keypad{keys: make(chan byte, 32), watch: m.KeyWatch()},
 	}
 	s.pad.danger = func(*errDanger) {
 		s.update(func(v *View) { v.Alert = true })

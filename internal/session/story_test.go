@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,7 +73,10 @@ func TestHandOverWaitsForWrapUpAtMost(t *testing.T) {
 		caller.Hang()
 		time.Sleep(119 * time.Second)
 		synctest.Wait()
-		if len(r.overs) != 0 {
+		r.mu.Lock()
+		early := len(r.overs)
+		r.mu.Unlock()
+		if early != 0 {
 			t.Error("handed over before the wrap-up's end")
 		}
 		r.settled(2 * time.Second)
@@ -315,7 +319,7 @@ func TestFeatureCodes(t *testing.T) {
 		if got := len(r.desk); got != 4 || r.desk[0] != "login 1001 42" {
 			t.Errorf("the desk saw %v", r.desk)
 		}
-		if !r.heard("agent_refused") {
+		if !r.heard("agent_login_failed") {
 			t.Error("the wrong PIN was not told")
 		}
 		p := r.sw.Call(call.Info{Extension: "1001", Called: "12345"})
@@ -347,4 +351,27 @@ func TestRecoverHandsOverWhatAKillLeft(t *testing.T) {
 			t.Errorf("CDRs %+v, checkpoints %v", other.cdrs, other.points)
 		}
 	})
+}
+
+func TestPlacesAreToldInBandsAndOnlyBetter(t *testing.T) {
+	n := news{every: 30 * time.Second}
+	at := time.Now()
+	for _, step := range []struct {
+		u    QueueUpdate
+		pass time.Duration
+		want string
+	}{
+		{QueueUpdate{Position: 20, Wait: 7 * time.Minute}, 0, "all_busy q_tens q_wait_a minutes:10"},
+		{QueueUpdate{Position: 8, Wait: 3 * time.Minute}, 10 * time.Second, ""}, // too soon
+		{QueueUpdate{Position: 8, Wait: 3 * time.Minute}, 30 * time.Second, "q_ten q_wait_a minutes:5"},
+		{QueueUpdate{Position: 15}, time.Minute, ""},                            // worse
+		{QueueUpdate{Position: 7}, time.Minute, ""},                             // the same band
+		{QueueUpdate{Position: 3, Wait: 4 * time.Minute}, time.Minute, "q_few"}, // the wait is no better
+		{QueueUpdate{Position: 1, Wait: time.Second}, time.Minute, "q_next"},
+	} {
+		at = at.Add(step.pass)
+		if got := strings.Join(n.of(step.u, at), " "); got != step.want {
+			t.Errorf("place %d: said %q, want %q", step.u.Position, got, step.want)
+		}
+	}
 }

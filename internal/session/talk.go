@@ -190,10 +190,11 @@ func (c *conversation) obey(ctx context.Context, o order) error {
 	case orderEmergency:
 		c.bring(ctx, o.service, time.Now())
 	case orderHangup:
-		c.reason = call.EndAgent
-		if o.by == "" {
-			c.reason = call.EndLine
+		c.reason = call.EndLine
+		if o.by == c.snapshot().Agent {
+			c.reason = call.EndAgent
 		}
+		c.note("hangup", "hung up by "+o.by, nil)
 		return errLimit
 	case orderKeep:
 		c.checkpoint()
