@@ -102,8 +102,8 @@ func (c *Call) AckBody() []byte {
 
 // OnOffer is asked for the answer to each offer in mid-call (re-INVITE or UPDATE). A status of 300 and
 // above refuses, and 0 is 200. offer is nil for a re-INVITE without SDP: the bytes returned are then
-// our offer, and f is called again with the ACK's answer (its result is ignored). Without f an offer
-// is refused 488. f runs in the call's goroutine and must not wait for the call.
+// our offer, and f is called again with the ACK's answer (its result is ignored). Until f is set an
+// offer is refused 491, so that the party asks again. f runs in the call's goroutine and must not wait for the call.
 func (c *Call) OnOffer(f func(offer []byte) (answer []byte, status int)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -28,6 +28,9 @@ var (
 	ErrFull = errors.New("dialog: as many calls are up as max_calls allows")
 	// ErrGlare is returned when an offer of the other side stands in the way of ours.
 	ErrGlare = errors.New("dialog: another offer is being answered")
+	// ErrElsewhere is the cause to cancel an Invite's context with when another phone answered: the
+	// CANCEL then says so (RFC 3326), and the phone shows no missed call.
+	ErrElsewhere error = &call.Ended{Cause: call.CauseElsewhere}
 )
 
 // farewell is how long the end of Serve waits for the answers to its BYEs.

@@ -125,8 +125,8 @@ func (c *Call) offered(offer []byte) ([]byte, int) {
 	c.mu.Lock()
 	f := c.onOffer
 	c.mu.Unlock()
-	if f == nil {
-		return nil, 488
+	if f == nil { // not yet set: the party asks again (RFC 3261 section 14.1)
+		return nil, 491
 	}
 	return f(offer)
 }

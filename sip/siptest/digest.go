@@ -38,10 +38,7 @@ func (p *Phone) awaitFinal(method string) Message {
 // Authorize is the Authorization value that answers a challenge (RFC 7616; MD5 and SHA-256, qop=auth).
 func Authorize(challenge, user, password, method, uri string) string {
 	f := challengeFields(challenge)
-	hash := func(s string) string { sum := md5.Sum([]byte(s)); return hex.EncodeToString(sum[:]) } //nolint:gosec // as above
-	if strings.EqualFold(f["algorithm"], "SHA-256") {
-		hash = func(s string) string { sum := sha256.Sum256([]byte(s)); return hex.EncodeToString(sum[:]) }
-	}
+	hash := hashOf(f["algorithm"])
 	ha1 := hash(user + ":" + f["realm"] + ":" + password)
 	ha2 := hash(method + ":" + uri)
 	out := fmt.Sprintf(`Digest username="%s", realm="%s", nonce="%s", uri="%s"`, user, f["realm"], f["nonce"], uri)
@@ -75,4 +72,23 @@ func challengeFields(s string) map[string]string {
 		f[name], s, _ = strings.Cut(rest, ",")
 	}
 	return f
+}
+
+// Verify tells whether an Authorization value answers its own nonce with a password.
+func Verify(authorization, password, method string) bool {
+	f := challengeFields(authorization)
+	hash := hashOf(f["algorithm"])
+	ha1 := hash(f["username"] + ":" + f["realm"] + ":" + password)
+	ha2 := hash(method + ":" + f["uri"])
+	if f["qop"] == "" {
+		return f["response"] == hash(ha1+":"+f["nonce"]+":"+ha2)
+	}
+	return f["response"] == hash(strings.Join([]string{ha1, f["nonce"], f["nc"], f["cnonce"], f["qop"], ha2}, ":"))
+}
+
+func hashOf(algorithm string) func(string) string {
+	if strings.EqualFold(algorithm, "SHA-256") {
+		return func(s string) string { sum := sha256.Sum256([]byte(s)); return hex.EncodeToString(sum[:]) }
+	}
+	return func(s string) string { sum := md5.Sum([]byte(s)); return hex.EncodeToString(sum[:]) } //nolint:gosec // as above
 }
