@@ -207,14 +207,27 @@ func TestJitter(t *testing.T) {
 		}
 		var got []int
 		for j.get(&pcm) {
-			got = append(got, int(pcm[frame-1]+500)/1000)
+			got = append(got, int(pcm[0]+500)/1000)
 		}
-		if want := []int{0, 0, 1, 2, 3, 4, 0, 6}; !cmp.Equal(got, want) { // 40 ms of delay first
+		if want := []int{0, 0, 1, 2, 3, 4, 4, 6}; !cmp.Equal(got, want) { // 40 ms of delay first; the fifth is lost
 			t.Errorf("%v, want %v", got, want)
 		}
 		put(j, 4, 30000)
 		if j.get(&pcm) {
 			t.Error("what came too late is heard")
+		}
+	})
+	t.Run("what is lost fades", func(t *testing.T) {
+		j := new(jitter)
+		var pcm [frame]int32
+		put(j, 0, 8000)
+		put(j, 5, 8000)
+		var got []int
+		for j.get(&pcm) {
+			got = append(got, int(pcm[frame-1]+500)/1000)
+		}
+		if want := []int{0, 0, 8, 5, 3, 0, 0, 8}; !cmp.Equal(got, want) {
+			t.Errorf("%v, want %v", got, want)
 		}
 	})
 	t.Run("running dry deepens, calm makes shallow", func(t *testing.T) {

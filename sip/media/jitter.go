@@ -1,6 +1,9 @@
 package media
 
-import "sync"
+import (
+	"math"
+	"sync"
+)
 
 const (
 	jitterSamples = 64 * frame // 64 frames of 20 ms
@@ -8,6 +11,9 @@ const (
 	jitterMax     = 6 * frame  // 120 ms
 	jitterCalm    = 500        // frames without trouble after which the delay shrinks: 10 s
 	jitterExcess  = 50         // frames above the delay aimed at after which one is skipped: 1 s
+	jitterFade    = 3 * frame  // how long the last sound stands in for a lost one
+	// missing marks a sample that never came: no code of G.711 decodes to it.
+	missing = math.MinInt16
 )
 
 // jitter evens out what one party says, for a mix: decoded samples in a ring, by timestamp. Its
@@ -24,6 +30,8 @@ type jitter struct {
 	calm   int    // frames since the last trouble
 	excess int    // frames in a row that the delay was above its aim
 	ring   [jitterSamples]int16
+	last   [frame]int32 // the last 20 ms that came, for what does not
+	gone   int32        // samples missing in a row
 }
 
 // put takes a packet.
@@ -60,7 +68,7 @@ func (j *jitter) put(h header, l law, payload []byte) {
 
 // restart makes the packet's first sample the next after the delay.
 func (j *jitter) restart(h header) {
-	clear(j.ring[:])
+	fill(j.ring[:], missing)
 	if !j.begun {
 		j.depth = 2 * jitterMin
 	}
@@ -70,7 +78,8 @@ func (j *jitter) restart(h header) {
 
 func (j *jitter) deepen() { j.depth, j.calm = min(j.depth+frame, jitterMax), 0 }
 
-// get hands out 20 ms; it is false when there is nothing. What was lost is silence.
+// get hands out 20 ms; it is false when there is nothing. The sound before a lost packet is repeated
+// in its place, and fades out.
 func (j *jitter) get(pcm *[frame]int32) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -81,7 +90,14 @@ func (j *jitter) get(pcm *[frame]int32) bool {
 	}
 	j.shrink(left)
 	for i := range pcm {
-		pcm[i] = int32(j.next())
+		v := int32(j.next())
+		if v == missing {
+			j.gone = min(j.gone+1, jitterFade)
+			v = j.last[i] * (jitterFade - j.gone) / jitterFade
+		} else {
+			j.gone, j.last[i] = 0, v
+		}
+		pcm[i] = v
 	}
 	return true
 }
@@ -89,7 +105,7 @@ func (j *jitter) get(pcm *[frame]int32) bool {
 func (j *jitter) next() int16 {
 	at := &j.ring[j.play%jitterSamples]
 	v := *at
-	*at = 0
+	*at = missing
 	j.play++
 	return v
 }

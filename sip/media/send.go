@@ -258,7 +258,7 @@ func (t *sender) hear(ts uint32, l law, payload []byte) {
 	}
 }
 
-func fill(b []byte, v byte) {
+func fill[T any](b []T, v T) {
 	for i := range b {
 		b[i] = v
 	}
