@@ -87,7 +87,7 @@ func newReceiver(t *testing.T, tls bool, faults map[string][]fault) *receiver {
 	r := &receiver{t: t, hook: hook, faults: faults, effects: map[string]int{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /hook", r.receive)
-	mux.HandleFunc("/intake/audio/", func(w http.ResponseWriter, q *http.Request) { r.of.AudioHandler().ServeHTTP(w, q) })
+	mux.HandleFunc("/intake/audio/", func(w http.ResponseWriter, q *http.Request) { r.office().AudioHandler().ServeHTTP(w, q) })
 	mux.HandleFunc("/elsewhere", func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") })
 	if tls {
 		r.server = httptest.NewTLSServer(mux)
@@ -116,6 +116,12 @@ func newReceiver(t *testing.T, tls bool, faults map[string][]fault) *receiver {
 	}
 	r.of = newOffice(t, cfg)
 	return r
+}
+
+func (r *receiver) office() *office {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.of
 }
 
 func (r *receiver) receive(w http.ResponseWriter, q *http.Request) {
@@ -244,7 +250,9 @@ func TestKillBetweenDeliveryAndReceipt(t *testing.T) {
 	if err := os.WriteFile(file, spooled, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	r.mu.Lock()
 	r.of = newOffice(t, r.of.cfg).run(t)
+	r.mu.Unlock()
 	<-r.of.told
 	r.of.stop()
 	if d := cmp.Diff([]string{"A.1", "A.1"}, r.seen); d != "" {

@@ -32,7 +32,7 @@ func (j *Journal) SaveCDR(ctx context.Context, c CDR) error {
 		return fmt.Errorf("journal: CDR: %w", err)
 	}
 	var sealed []byte
-	if j.seal != nil {
+	if j.seal != nil && c.Caller != (call.Number{}) {
 		if sealed, err = j.seal(c.Caller); err != nil {
 			return fmt.Errorf("journal: seal the caller's number: %w", err)
 		}

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/google/renameio/v2"
+
 	"github.com/hotline12345/gateway/internal/session"
 )
 
@@ -56,21 +58,35 @@ func (rec *recording) makeFiles() error {
 	if err != nil {
 		return fmt.Errorf("recording: seal the recording's key: %w", err)
 	}
-	if err := replaceFile(r.path(rec.id, keyFile), key); err != nil {
-		return err
-	}
-	if err := r.putManifest(rec.id, rec.file.manifest); err != nil {
-		return err
+	if err := renameio.WriteFile(r.path(rec.id, keyFile), key, 0o600); err != nil {
+		return fmt.Errorf("recording: %w", err)
 	}
 	if err := rec.openFile(); err != nil {
 		return err
 	}
-	for d := dir; len(d) > len(filepath.Clean(r.cfg.Dir)); {
-		d = filepath.Dir(d) // the day, the month, the year, Dir: each may be new
+	if err := r.putManifest(rec.id, rec.file.manifest); err != nil { // syncs the directory, for all three
+		return err
+	}
+	return r.syncDay(filepath.Dir(dir))
+}
+
+// syncDay makes a new name in a day's directory durable, and the day's own name once.
+func (r *Recorder) syncDay(day string) error {
+	if err := syncDir(day); err != nil {
+		return err
+	}
+	r.dayMu.Lock()
+	defer r.dayMu.Unlock()
+	if r.day == day {
+		return nil
+	}
+	for d := day; len(d) > len(filepath.Clean(r.cfg.Dir)); {
+		d = filepath.Dir(d) // the month, the year, Dir
 		if err := syncDir(d); err != nil {
 			return err
 		}
 	}
+	r.day = day
 	return nil
 }
 
@@ -89,7 +105,7 @@ func (rec *recording) openFile() error {
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("recording: %w", err)
 	}
-	return syncDir(filepath.Dir(path))
+	return nil
 }
 
 // append writes b by one write. What a failed write left is cut off again.

@@ -54,28 +54,7 @@ func TestKillLosesAtMostTwoSeconds(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	child := exec.Command(os.Args[0])
-	child.Env = append(os.Environ(), "HOTLINE_TEST_RECORD_IN="+dir,
-		"HOTLINE_TEST_RECIPIENT="+agency.Recipient().String())
-	child.Stderr = os.Stderr
-	out, err := child.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
-	spoken := 0
-	for lines := bufio.NewScanner(out); spoken < 5*call.Rate && lines.Scan(); {
-		if spoken, err = strconv.Atoi(strings.TrimSpace(lines.Text())); err != nil {
-			t.Fatalf("the child says %q", lines.Text())
-		}
-	}
-	if err := child.Process.Kill(); err != nil { // SIGKILL
-		t.Fatal(err)
-	}
-	_ = child.Wait() // "signal: killed"
-
+	spoken := recordAndKill(t, dir, agency.Recipient().String())
 	cfg := Defaults()
 	cfg.Dir = dir
 	cfg.Recipients = []string{agency.Recipient().String()}
@@ -102,8 +81,7 @@ func TestKillLosesAtMostTwoSeconds(t *testing.T) {
 		t.Fatal(err)
 	}
 	left, _ := channels(t, wav.Bytes())
-	first := bytes.IndexFunc(left, func(c rune) bool { return c != silence })
-	checkCounter(t, left, first)
+	checkCounter(t, left)
 	m, err := r.Manifest(s.ID)
 	if err != nil {
 		t.Fatal(err)
@@ -117,19 +95,38 @@ func TestKillLosesAtMostTwoSeconds(t *testing.T) {
 	}
 }
 
-// checkCounter holds the audio to the packets that were spoken; the child may have been late with
-// one, which leaves no mark in the audio.
-func checkCounter(t *testing.T, left []byte, first int) {
+// recordAndKill lets a child record five seconds, kills it, and tells how many samples were spoken.
+func recordAndKill(t *testing.T, dir, recipient string) (spoken int) {
 	t.Helper()
-	start := -1
-	for i := range left {
-		if left[i] == 0 {
-			start = i
-			break
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), "HOTLINE_TEST_RECORD_IN="+dir, "HOTLINE_TEST_RECIPIENT="+recipient)
+	child.Stderr = os.Stderr
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for lines := bufio.NewScanner(out); spoken < 5*call.Rate && lines.Scan(); {
+		if spoken, err = strconv.Atoi(strings.TrimSpace(lines.Text())); err != nil {
+			t.Errorf("the child says %q", lines.Text())
 		}
 	}
+	if err := child.Process.Kill(); err != nil { // SIGKILL
+		t.Fatal(err)
+	}
+	_ = child.Wait() // "signal: killed"
+	return spoken
+}
+
+// checkCounter holds the audio to the packets that were spoken. RTP time places them, so that a child
+// that was late leaves no hole.
+func checkCounter(t *testing.T, left []byte) {
+	t.Helper()
+	start := bytes.IndexByte(left, 0)
 	if start < 0 {
-		t.Fatalf("no packet is found; the first sound is at %d", first)
+		t.Fatal("the first packet is not found")
 	}
 	for i, b := range left[start:] {
 		if want := byte(i / call.FrameBytes); b != want {

@@ -63,6 +63,9 @@ type Recorder struct {
 	alarmed atomic.Bool
 	stopped chan struct{} // closed when the writers are gone
 
+	dayMu sync.Mutex
+	day   string // the last day whose directory was made durable
+
 	mu     sync.Mutex
 	open   map[string]*recording
 	calls  map[string][]string // the unsettled recordings of a call

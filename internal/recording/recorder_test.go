@@ -9,10 +9,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"filippo.io/age"
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -31,28 +35,29 @@ func (d *desk) kept(t *testing.T) session.Sealed {
 
 func TestWatermarks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		free := uint64(15)
+		var free atomic.Uint64
+		free.Store(15)
 		d := newDesk(t, func(_ *Config, dp *Deps) {
-			dp.Space = func(string) (uint64, uint64, error) { return free, 100, nil }
+			dp.Space = func(string) (uint64, uint64, error) { return free.Load(), 100, nil }
 		}).run(t)
 		defer d.stop()
 		if !d.Optional() {
 			t.Error("at 15 % optional data stops")
 		}
 		rec := d.begin(t)
-		free = 9
+		free.Store(9)
 		time.Sleep(spaceEvery + time.Second)
 		if d.Optional() {
 			t.Error("at 9 % optional data is kept")
 		}
 		finish(t, d.begin(t))
-		free = 4
+		free.Store(4)
 		time.Sleep(spaceEvery)
 		if _, err := d.Start(context.Background(), testFacts); !errors.Is(err, session.ErrNoSpace) {
 			t.Errorf("at 4 %%: %v", err)
 		}
 		finish(t, rec) // what is under way is finished
-		free = 50
+		free.Store(50)
 		time.Sleep(spaceEvery)
 		finish(t, d.begin(t))
 		if n := testutil.ToFloat64(d.met.recordings.WithLabelValues("no_space")); n != 1 {
@@ -241,6 +246,67 @@ func TestTornFileIsCutAtEveryByte(t *testing.T) {
 			t.Errorf("zeros at the end: %d good bytes, %v", size, err)
 		}
 	})
+}
+
+func TestManyAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, nil).run(t)
+		defer d.stop()
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() {
+				rec, err := d.Start(context.Background(), testFacts)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				in, heard := tone(float64(300+100*i), 4*call.Rate), tone(440, 4*call.Rate)
+				speak(rec.Sink(), in, heard, uint32(i))
+				s, err := rec.Finish(context.Background())
+				if err != nil || s.Duration != 4*time.Second || s.Partial {
+					t.Errorf("%+v, %v", s, err)
+					return
+				}
+				var wav bytes.Buffer
+				if err := d.Export(context.Background(), &wav, s.ID, d.agency); err != nil {
+					t.Error(err)
+					return
+				}
+				if left, right := channels(t, wav.Bytes()); !bytes.Equal(left, in) || !bytes.Equal(right, heard) {
+					t.Errorf("recording %d is not what was spoken", i)
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
+func BenchmarkSegment(b *testing.B) {
+	key, err := age.GenerateX25519Identity()
+	if err != nil {
+		b.Fatal(err)
+	}
+	audio := make([]byte, 2*segmentSamples)
+	b.SetBytes(int64(len(audio)))
+	for b.Loop() {
+		if _, err := seal(audio, key.Recipient()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func TestSinkAllocatesNothingAPacket(t *testing.T) {
+	d := newDesk(t, nil)
+	key, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := newRecording(d.Recorder, ulid.Make(), key, testFacts)
+	sink, p, n := rec.Sink(), tone(440, 160), uint32(0)
+	sink.Write(call.TrackIn, n, p) // the first makes the buffer
+	if allocs := testing.AllocsPerRun(70, func() { n += 160; sink.Write(call.TrackIn, n, p) }); allocs != 0 {
+		t.Errorf("%v allocations a packet", allocs)
+	}
 }
 
 func TestRecoverLeavesWhatNeverBegan(t *testing.T) {
