@@ -14,5 +14,6 @@
 //
 // Deviations: comfort noise (RFC 3389) is accepted and not relayed, since the outgoing stream fills
 // every pause with silence by itself. RTCP from the locked peer counts as a sign of life beside
-// RTP, so a phone that is muted and sends nothing is not cut off. An RTCP BYE is no hang-up.
+// RTP, so a phone that is muted and sends nothing is not cut off. An RTCP BYE is no hang-up. Of several
+// events packed into one packet (RFC 4733 section 2.5.1.5) the first counts.
 package media
