@@ -59,6 +59,9 @@ func newEvent(h session.HandOver) (Event, error) {
 	}
 	e := Event{Type: string(h.Type), RequestID: h.RequestID, Revision: h.Revision, CallID: h.CallID, At: h.At,
 		Urgent: h.Urgent, Facts: h.Facts, Sealed: h.Sealed, Evidence: h.Evidence}
+	if e.Facts == nil {
+		e.Facts = map[string]any{}
+	}
 	if r := h.Recording; r != nil {
 		e.Recording = &Recording{ID: r.ID, SHA256Sealed: r.SHA256Sealed, SHA256Audio: r.SHA256Audio,
 			Bytes: r.Bytes, Seconds: r.Duration.Seconds(), Partial: r.Partial}

@@ -173,6 +173,9 @@ func TestRevisionsGoInOrderAndRequestsDoNotWait(t *testing.T) {
 		down := true
 		s := &stub{answer: func(e Event) error {
 			if down && e.RequestID == "A" {
+				if e.Revision == 1 && len(of.told) == 0 {
+					panic("a fault of ours")
+				}
 				return errors.New("down")
 			}
 			return nil

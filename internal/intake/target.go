@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -263,9 +264,7 @@ func (t *target) deliver(ctx context.Context, it *item) (gone bool) {
 		return err == nil
 	}
 	if err == nil {
-		timed, cancel := context.WithTimeout(ctx, t.cfg.Timeout)
-		err = t.send.send(timed, e.Event)
-		cancel()
+		err = t.try(ctx, e.Event)
 	}
 	if err == nil {
 		err = t.files.receive(e.Event, time.Now())
@@ -277,6 +276,18 @@ func (t *target) deliver(ctx context.Context, it *item) (gone bool) {
 	t.met.seconds.WithLabelValues(t.cfg.Name).Observe(time.Since(e.Since).Seconds())
 	t.log.Info("handed over", "event", it.key, "call", e.Event.CallID, "attempts", e.Attempts+1)
 	return true
+}
+
+// try sends an event in the target's time. A panic is a failure like any other.
+func (t *target) try(ctx context.Context, e Event) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, t.cfg.Timeout)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("intake: panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return t.send.send(ctx, e)
 }
 
 // failed plans the next try, or gives the event up.

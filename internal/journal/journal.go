@@ -22,6 +22,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -265,12 +266,18 @@ func (j *Journal) write(acts []act) {
 	j.met.seconds.Observe(time.Since(began).Seconds())
 }
 
-func (j *Journal) transact(acts []act) error {
+func (j *Journal) transact(acts []act) (err error) {
 	ctx := context.Background() // an act outlives the patience of whoever asked for it
 	tx, err := j.w.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("journal: panic: %v\n%s", p, debug.Stack())
+			_ = tx.Rollback() // the panic is what is told
+		}
+	}()
 	for _, a := range acts {
 		if err := a.do(ctx, tx); err != nil {
 			return fmt.Errorf("journal: %s: %w", a.kind, errors.Join(err, tx.Rollback()))

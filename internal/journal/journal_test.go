@@ -319,6 +319,9 @@ func TestOneBadActDoesNotTakeTheOthers(t *testing.T) {
 	if err := j.push(bad); err != nil {
 		t.Fatal(err)
 	}
+	if err := j.push(act{kind: "load", do: func(context.Context, *sql.Tx) error { panic("worse") }}); err != nil {
+		t.Fatal(err)
+	}
 	j.Append(Entry{CallID: "c1", At: noon, Text: "after"})
 	if err := j.SaveCDR(context.Background(), cdr("c1", noon)); err != nil {
 		t.Error(err)

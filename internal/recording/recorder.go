@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -259,7 +260,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 	var writers errgroup.Group
 	quit := make(chan struct{})
 	for _, q := range r.queues {
-		writers.Go(func() error { write(q, quit); return nil })
+		writers.Go(func() error { r.write(q, quit); return nil })
 	}
 	var timers errgroup.Group
 	timers.Go(func() error { every(ctx, cutEvery, r.cut); return nil })
@@ -281,23 +282,34 @@ func (r *Recorder) Run(ctx context.Context) error {
 }
 
 // write runs jobs in order until quit, and then those that wait.
-func write(q chan func(), quit <-chan struct{}) {
+func (r *Recorder) write(q chan func(), quit <-chan struct{}) {
 	for {
 		select {
 		case job := <-q:
-			job()
+			r.do(job)
 			continue
 		case <-quit:
 		}
 		for {
 			select {
 			case job := <-q:
-				job()
+				r.do(job)
 			default:
 				return
 			}
 		}
 	}
+}
+
+// do runs a job. A fault in one recording must not end the others.
+func (r *Recorder) do(job func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.met.recordings.WithLabelValues("failed").Inc()
+			r.log.Error("a recording's writer panicked", "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	job()
 }
 
 func every(ctx context.Context, d time.Duration, f func()) {

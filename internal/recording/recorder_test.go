@@ -117,6 +117,32 @@ func TestDiskThatDoesNotAnswer(t *testing.T) {
 	})
 }
 
+func TestFinishThatGivesUpIsFinishedAllTheSame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, nil).run(t)
+		defer d.stop()
+		rec := d.begin(t).(*recording)
+		b := tone(440, call.Rate)
+		speak(rec.Sink(), b, b, 0)
+		rec.queue <- func() { panic("a fault of ours") }
+		hung := make(chan struct{})
+		rec.queue <- func() { <-hung }
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if _, err := rec.Finish(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the disk hangs: %v", err)
+		}
+		close(hung)
+		synctest.Wait()
+		if d.isOpen(rec.ID()) {
+			t.Error("nobody finishes it")
+		}
+		if s := finish(t, rec); s.Duration != time.Second || s.Partial {
+			t.Errorf("sealed %+v", s)
+		}
+	})
+}
+
 func TestStopBeforeFinishLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, nil).run(t)

@@ -59,8 +59,7 @@ type recording struct {
 
 	file file
 
-	finish sync.Mutex // one Finish at a time
-	sealed *session.Sealed
+	sealed atomic.Pointer[session.Sealed] // the result of Finish
 }
 
 // Counts is how much went another way than it should.
@@ -176,53 +175,49 @@ func (rec *recording) take() []segment {
 }
 
 // Finish ends the audio and makes the recording durable. When ctx ends first the disk is slow: the
-// work goes on, and the recording is handed over by Recover at the next start unless Finish is called
-// again. A second call returns what the first did.
+// work goes on, and Finish may be called again for its result. A second call returns what the first did.
 func (rec *recording) Finish(ctx context.Context) (session.Sealed, error) {
-	rec.finish.Lock()
-	defer rec.finish.Unlock()
-	if rec.sealed != nil {
-		return *rec.sealed, nil
+	if s := rec.sealed.Load(); s != nil {
+		return *s, nil
 	}
-	type result struct {
-		sealed session.Sealed
-		err    error
-	}
-	done := make(chan result, 1)
-	err := rec.r.enqueue(ctx, rec.queue, func() {
-		for _, seg := range rec.take() {
-			rec.writeSegment(seg)
-		}
-		s, err := rec.close()
-		done <- result{s, err}
-	})
-	if err != nil {
+	done := make(chan error, 1)
+	if err := rec.r.enqueue(ctx, rec.queue, func() { done <- rec.conclude() }); err != nil {
 		return session.Sealed{}, err
 	}
+	err := ErrClosed
 	select {
-	case res := <-done:
-		return rec.finished(res.sealed, res.err)
+	case err = <-done:
 	case <-ctx.Done():
 		return session.Sealed{}, context.Cause(ctx)
 	case <-rec.r.stopped:
+		select {
+		case err = <-done: // the last act of the writer
+		default:
+		}
 	}
-	select {
-	case res := <-done: // the last act of the writer
-		return rec.finished(res.sealed, res.err)
-	default:
-		return session.Sealed{}, ErrClosed
-	}
-}
-
-func (rec *recording) finished(s session.Sealed, err error) (session.Sealed, error) {
 	if err != nil {
-		rec.r.met.recordings.WithLabelValues("failed").Inc()
 		return session.Sealed{}, err
 	}
-	rec.sealed = &s
+	return *rec.sealed.Load(), nil
+}
+
+// conclude is Finish as the writer does it.
+func (rec *recording) conclude() error {
+	if rec.sealed.Load() != nil {
+		return nil
+	}
+	for _, seg := range rec.take() {
+		rec.writeSegment(seg)
+	}
+	s, err := rec.close()
+	if err != nil {
+		rec.r.met.recordings.WithLabelValues("failed").Inc()
+		return err
+	}
+	rec.sealed.Store(&s)
 	rec.r.forget(rec)
 	rec.r.met.recordings.WithLabelValues(resultOf(s)).Inc()
-	return s, nil
+	return nil
 }
 
 func resultOf(s session.Sealed) string {
