@@ -7,6 +7,6 @@
 // no breaker. Whoever uses either decides what an error means for the call; [Away] tells an
 // unreachable Redis from one that refused.
 //
-// Without addresses the store runs a Redis of its own inside the process (miniredis, over in-memory
-// pipes: no port is opened). It has scripts, streams and a clock, and keeps nothing over a restart.
+// Without addresses the store runs a Redis of its own inside the process (miniredis, over socket
+// pairs: no port is opened). It has scripts, streams and a clock, and keeps nothing over a restart.
 package store

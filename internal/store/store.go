@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -41,7 +39,7 @@ type Store struct {
 	log      *slog.Logger
 	metrics  *metrics
 	addrs    []string
-	embedded *miniredis.Miniredis // nil with a Redis of its own
+	embedded *embedded // nil with a Redis of its own
 	fast     redis.UniversalClient
 	slow     redis.UniversalClient
 
@@ -65,10 +63,10 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error
 	quiet()
 	s := &Store{log: log, addrs: cfg.Addrs, metrics: newMetrics(reg), subs: make(map[chan bool]struct{})}
 	if cfg.Embedded() {
-		s.embedded = miniredis.NewMiniRedis()
-		s.embedded.ClockTTL(true) // its keys expire by the clock, as a server's do
-		opts.Addrs = []string{"embedded:0"}
-		opts.Dialer = func(context.Context, string, string) (net.Conn, error) { return s.embedded.Dial() }
+		if s.embedded, err = newEmbedded(); err != nil {
+			return nil, err
+		}
+		opts.Addrs, opts.Dialer = []string{"embedded:0"}, s.embedded.dial
 	}
 	slow := *opts
 	slow.DialTimeout, slow.ReadTimeout, slow.WriteTimeout = cfg.SlowTimeout, cfg.SlowTimeout, cfg.SlowTimeout
@@ -248,7 +246,7 @@ func (s *Store) set(err error) {
 func (s *Store) close() error {
 	err := errors.Join(s.fast.Close(), s.slow.Close())
 	if s.embedded != nil {
-		s.embedded.Close()
+		s.embedded.close()
 	}
 	return err
 }

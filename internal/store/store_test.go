@@ -237,3 +237,21 @@ func await(t *testing.T, holds func() bool) {
 		}
 	}
 }
+
+// A pipeline longer than what both sides' buffers hold together.
+func TestALongPipeline(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		if err := s.Client().Set(t.Context(), "k", strings.Repeat("v", 1000), 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		replies, err := s.Blocking().Pipelined(t.Context(), func(p redis.Pipeliner) error {
+			for range 200 {
+				p.Get(t.Context(), "k")
+			}
+			return nil
+		})
+		if err != nil || len(replies) != 200 {
+			t.Fatalf("%d replies: %v", len(replies), err)
+		}
+	})
+}
