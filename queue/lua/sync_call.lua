@@ -14,8 +14,10 @@ end
 -- the agent is still the offer's.
 local held = {agent = c.agent, token = c.token}
 local free = c.token ~= '' and redis.call('HGET', K .. 'a:' .. c.agent, 'token') ~= c.token
-if c.token ~= '' and c.token ~= e.token and (e.state ~= 'waiting' or c.token == e.dropped or free) then
+local void = c.token ~= '' and c.token ~= e.token and (e.state ~= 'waiting' or c.token == e.dropped or free)
+if void then
   entry_step(c, 'void', {agent = '', token = '', ext = '', anode = ''}, 'RINGCANCELED', 'sync')
+  redis.call('ZREM', K .. 'wait:' .. c.queue, c.id) -- or the agent might be given the same caller again
   free_agent(held, 'cancel')
 end
 if e.state == 'gone' then
@@ -42,5 +44,10 @@ elseif e.state == 'offered' or e.state == 'talk' then
     entry_step(c, 'accept', {talk = now}, 'CONNECT', 'sync', now - c.t0)
     if a and a.token == c.token then agent_step(a, 'accept', {misses = 0}) end
   end
+end
+if void and c.state == 'waiting' then
+  redis.call('ZADD', K .. 'wait:' .. c.queue, str(c.score), c.id)
+  match_queue(c.queue)
+  c = load('c:', c.id)
 end
 return {c.state, str(c.v), str(c.score), c.agent, c.token, c.ext, c.anode}

@@ -1,0 +1,276 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/hotline12345/gateway/internal/call"
+	"github.com/hotline12345/gateway/internal/session"
+)
+
+// world drives several nodes with random events and looks after each at the state in Redis.
+type world struct {
+	*bed
+	rnd     *rand.Rand
+	nodes   []*node
+	tickets map[string]*placed
+	agents  []string
+	calls   int
+}
+
+type placed struct {
+	session.Ticket
+	node  *node
+	offer *session.Offer
+	talk  bool
+	score float64
+}
+
+// Random events at three nodes, with absences of Redis: an agent has at most one call, no waiter is lost, and a
+// caller keeps the place.
+func TestRandomEvents(t *testing.T) {
+	each(t, func(t *testing.T, b *bed) {
+		seed := rand.Uint64()
+		t.Logf("seed %d", seed)
+		w := &world{bed: b, rnd: rand.New(rand.NewPCG(seed, 1)), tickets: make(map[string]*placed)}
+		b.cfg.AutoPauseAfter = 2
+		names := []string{"n1"}
+		if b.server != nil { // the embedded Redis has one node
+			names = []string{"n1", "n2", "n3"}
+		}
+		for _, name := range names {
+			n := b.node(name)
+			w.nodes = append(w.nodes, n)
+			for i := range 3 {
+				id := fmt.Sprintf("%sa%d", name, i)
+				w.agents = append(w.agents, id)
+				n.login(id, "general", "road")
+			}
+		}
+		for range 400 {
+			w.step()
+			w.check()
+		}
+		for _, n := range w.nodes {
+			n.away()
+			w.step()
+			n.back()
+			w.check()
+		}
+		w.drain()
+	})
+}
+
+func (w *world) step() {
+	w.collect()
+	switch w.rnd.IntN(10) {
+	case 0, 1, 2:
+		w.enter()
+	case 3, 4, 5:
+		w.answer()
+	case 6, 7:
+		w.finish()
+	case 8:
+		w.agentAct()
+	case 9:
+		w.leave()
+	}
+}
+
+func (w *world) enter() {
+	w.calls++
+	n := w.nodes[w.rnd.IntN(len(w.nodes))]
+	id := fmt.Sprintf("c%04d", w.calls)
+	queue := []string{"general", "road"}[w.rnd.IntN(2)]
+	ticket := n.enter(id, func(e *session.QueueEntry) { e.Queue, e.Front = queue, w.rnd.IntN(20) == 0 })
+	w.tickets[id] = &placed{Ticket: ticket, node: n}
+}
+
+// collect takes what the tickets tell.
+func (w *world) collect() {
+	for _, p := range w.tickets {
+		select {
+		case u := <-p.Updates():
+			if u.Offer != nil {
+				p.offer = u.Offer
+			}
+		default:
+		}
+	}
+}
+
+// some is a ticket for which holds is true, or nil.
+func (w *world) some(holds func(*placed) bool) *placed {
+	var able []string
+	for id, p := range w.tickets {
+		if holds(p) {
+			able = append(able, id)
+		}
+	}
+	if len(able) == 0 {
+		return nil
+	}
+	slices.Sort(able)
+	return w.tickets[able[w.rnd.IntN(len(able))]]
+}
+
+func (w *world) answer() {
+	p := w.some(func(p *placed) bool { return p.offer != nil && !p.talk })
+	if p == nil {
+		return
+	}
+	ctx := context.Background()
+	if w.rnd.IntN(4) == 0 {
+		_ = p.Decline(ctx, *p.offer, session.DeclineNoAnswer) // fenced when the offer ended meanwhile
+		p.offer = nil
+		return
+	}
+	p.talk = p.Accept(ctx, *p.offer) == nil
+	if !p.talk {
+		p.offer = nil
+	}
+}
+
+func (w *world) finish() {
+	p := w.some(func(p *placed) bool { return p.talk })
+	if p == nil {
+		return
+	}
+	w.nodes[0].must(p.Complete(context.Background(), *p.offer, call.EndCaller))
+	delete(w.tickets, p.Entry())
+}
+
+func (w *world) leave() {
+	p := w.some(func(p *placed) bool { return !p.talk })
+	if p == nil {
+		return
+	}
+	w.nodes[0].must(p.Leave(context.Background(), session.LeaveAbandon))
+	delete(w.tickets, p.Entry())
+}
+
+func (w *world) agentAct() {
+	id := w.agents[w.rnd.IntN(len(w.agents))]
+	n := w.nodes[slices.IndexFunc(w.nodes, func(n *node) bool { return strings.HasPrefix(id, n.deps.Node) })]
+	ctx := context.Background()
+	switch w.rnd.IntN(4) {
+	case 0:
+		_ = n.Pause(ctx, id, "tea") // refused when logged out
+	case 1:
+		_ = n.Logout(ctx, id)
+	case 2:
+		n.login(id, "general", "road")
+	case 3:
+		_ = n.Ready(ctx, id)
+	}
+}
+
+// check looks at the whole state at one moment.
+func (w *world) check() {
+	w.t.Helper()
+	ctx := context.Background()
+	ids := w.ids()
+	cmds, err := w.store.Client().TxPipelined(ctx, func(p redis.Pipeliner) error {
+		for _, id := range w.agents {
+			p.HGetAll(ctx, prefix+":a:"+id)
+		}
+		for _, id := range ids {
+			p.HGetAll(ctx, prefix+":c:"+id)
+			p.ZScore(ctx, prefix+":wait:general", id)
+			p.ZScore(ctx, prefix+":wait:road", id)
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) { // Nil: a call that does not wait
+		w.t.Fatal(err)
+	}
+	held := make(map[string]string)
+	for i, id := range w.agents {
+		a := cmds[i].(*redis.MapStringStringCmd).Val()
+		if s := a["state"]; s != "offered" && s != "talk" {
+			if a["token"] != "" || a["call"] != "" {
+				w.t.Fatalf("agent %s is %s and has a call: %v", id, s, a)
+			}
+			continue
+		}
+		if other, ok := held[a["call"]]; ok {
+			w.t.Fatalf("call %s has the agents %s and %s", a["call"], other, id)
+		}
+		held[a["call"]] = id
+	}
+	for i, id := range ids {
+		c := cmds[len(w.agents)+3*i].(*redis.MapStringStringCmd).Val()
+		general, road := cmds[len(w.agents)+3*i+1].Err() == nil, cmds[len(w.agents)+3*i+2].Err() == nil
+		w.checkCall(id, c, general || road, held[id])
+	}
+}
+
+func (w *world) checkCall(id string, c map[string]string, waits bool, agent string) {
+	w.t.Helper()
+	p := w.tickets[id]
+	switch c["state"] {
+	case "waiting":
+		if !waits {
+			w.t.Fatalf("the waiter %s is in no queue", id)
+		}
+	case "offered", "talk":
+		if waits || agent != c["agent"] {
+			w.t.Fatalf("call %s is %s with %q, waiting %v, held by %q", id, c["state"], c["agent"], waits, agent)
+		}
+	default:
+		if p.node.Online() {
+			w.t.Fatalf("the call %s is lost", id)
+		}
+		return
+	}
+	score, err := strconv.ParseFloat(c["score"], 64)
+	if err != nil || p.score != 0 && score != p.score {
+		w.t.Fatalf("call %s lost its place: %v, was %v", id, c["score"], p.score)
+	}
+	p.score = score
+}
+
+func (w *world) ids() []string {
+	var ids []string
+	for id := range w.tickets {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// drain lets every caller be served: with all agents ready nobody is left over.
+func (w *world) drain() {
+	w.t.Helper()
+	for _, id := range w.agents {
+		n := w.nodes[slices.IndexFunc(w.nodes, func(n *node) bool { return strings.HasPrefix(id, n.deps.Node) })]
+		n.login(id, "general", "road")
+		n.must(n.Ready(context.Background(), id))
+	}
+	w.nodes[0].await("all callers are served", func() bool {
+		w.collect()
+		for _, p := range w.tickets {
+			if p.offer != nil && !p.talk {
+				if p.talk = p.Accept(context.Background(), *p.offer) == nil; !p.talk {
+					p.offer = nil
+				}
+			}
+			if p.talk {
+				w.nodes[0].must(p.Complete(context.Background(), *p.offer, call.EndCaller))
+				delete(w.tickets, p.Entry())
+			}
+		}
+		for _, id := range w.agents {
+			_ = w.nodes[0].FinishWrapUp(context.Background(), id) // refused outside a wrap-up
+		}
+		return len(w.tickets) == 0
+	})
+}
