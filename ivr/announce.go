@@ -29,7 +29,8 @@ const (
 )
 
 // ParseAnnouncements reads a file of announcements: a list under the key announcements.
-func ParseAnnouncements(src []byte, prompts Catalogue) ([]Announcement, error) {
+func ParseAnnouncements(src []byte, prompts Catalogue) (list []Announcement, err error) {
+	defer tame(&err)
 	if len(src) > maxEvents {
 		return nil, fmt.Errorf("%d bytes of announcements; at most %d", len(src), maxEvents)
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -36,9 +37,11 @@ func golden(t *testing.T, file, got string) {
 	}
 }
 
+var loaded = sync.OnceValues(func() (*prompt.Catalogue, error) { return prompt.New(prompt.Defaults(), nil) })
+
 func catalogue(t testing.TB) *prompt.Catalogue {
 	t.Helper()
-	c, err := prompt.New(prompt.Defaults(), nil)
+	c, err := loaded()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,6 +197,23 @@ func FuzzCheck(f *testing.F) {
 		}
 		if flow != nil {
 			_ = Render(flow)
+		}
+	})
+}
+
+func FuzzParseAnnouncements(f *testing.F) {
+	f.Add([]byte("announcements:\n  - {topic: a, scope: [\"12345\"], expires: 2026-03-04T00:00:00+08:00, author: b, say: [goodbye]}\n"))
+	f.Add([]byte("announcements: &a [*a]\n"))
+	known := catalogue(f)
+	f.Fuzz(func(t *testing.T, src []byte) {
+		list, err := ParseAnnouncements(src, known)
+		if err != nil {
+			return
+		}
+		for _, a := range list {
+			if a.Topic == "" || a.Expires.IsZero() || len(a.Say) == 0 {
+				t.Errorf("taken in spite of what it lacks: %+v", a)
+			}
 		}
 	})
 }

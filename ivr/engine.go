@@ -63,7 +63,22 @@ func New(cfg Config, prompts Prompts, queues []string, log *slog.Logger, reg pro
 		log.Warn("flow", "file", w.File, "line", w.Line, "problem", w.Message, "mend", w.Mend)
 	}
 	e := &Engine{cfg: cfg, flows: flows, files: files, prompts: prompts, metrics: newMetrics(reg), log: log, within: context.WithTimeoutCause}
+	e.news()
 	return e, e.routed()
+}
+
+// news tells at the start which announcements callers will not hear, and why.
+func (e *Engine) news() {
+	for _, name := range e.Flows() {
+		for _, n := range e.flows[name].Nodes {
+			if n.Kind != Announce {
+				continue
+			}
+			if _, err := readAnnouncements(e.files, n.File, e.prompts); err != nil {
+				e.log.Warn("announcements are skipped", "flow", name, "file", n.File, "error", err)
+			}
+		}
+	}
 }
 
 func source(dir string) (fs.FS, error) {

@@ -40,7 +40,7 @@ func (r *reader) root(src []byte) *section {
 		r.report(start, fmt.Sprintf("the file has %d bytes", len(src)), fmt.Sprintf("a flow is at most %d bytes; split it", maxSource))
 		return nil
 	}
-	file, err := parser.ParseBytes(src, 0, parser.AllowDuplicateMapKey()) // duplicates are told with a mend below
+	file, err := parse(src)
 	if syntax, ok := errors.AsType[*yaml.SyntaxError](err); ok {
 		if syntax.Token != nil {
 			start = position{syntax.Token.Position.Line, syntax.Token.Position.Column}
@@ -57,6 +57,20 @@ func (r *reader) root(src []byte) *section {
 		return nil
 	}
 	return r.section("the flow", file.Docs[0].Body)
+}
+
+// parse lets keys written twice pass: they are told below, with a mend.
+func parse(src []byte) (file *ast.File, err error) {
+	defer tame(&err)
+	return parser.ParseBytes(src, 0, parser.AllowDuplicateMapKey())
+}
+
+// tame makes an error of a panic of the YAML library: what an operator wrote must not end a process,
+// nor a call.
+func tame(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("the YAML library gave up: %v", p)
+	}
 }
 
 func place(n ast.Node) position {

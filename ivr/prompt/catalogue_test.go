@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,9 +15,11 @@ import (
 	"github.com/hotline12345/gateway/internal/call"
 )
 
-func mustNew(t testing.TB, dir string) *Catalogue {
+var loaded = sync.OnceValues(func() (*Catalogue, error) { return New(Defaults(), nil) })
+
+func builtIn(t testing.TB) *Catalogue {
 	t.Helper()
-	c, err := New(Config{Dir: dir}, nil)
+	c, err := loaded()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +34,7 @@ func ids(clips []*call.Clip) (ids []string) {
 }
 
 func TestBuiltInVoices(t *testing.T) {
-	c := mustNew(t, "")
+	c := builtIn(t)
 	total := 0
 	for id, clip := range c.clips {
 		total += len(clip.PCMA)
@@ -52,7 +55,7 @@ func TestBuiltInVoices(t *testing.T) {
 }
 
 func TestServiceKeysAreThoseOfTheLine(t *testing.T) {
-	c := mustNew(t, "")
+	c := builtIn(t)
 	for _, id := range []string{"em_which", "agent_em_which"} {
 		text, from := c.Text(Chinese, id), 0
 		for _, choice := range []string{"报警请按1", "火警请按2", "急救请按3", "交通事故请按4", "返回请按9"} {
@@ -67,7 +70,7 @@ func TestServiceKeysAreThoseOfTheLine(t *testing.T) {
 }
 
 func TestSay(t *testing.T) {
-	c := mustNew(t, "")
+	c := builtIn(t)
 	got := ids(c.Say(Chinese, "q_pos_a", "count:12", "q_pos_b", "beep"))
 	if diff := cmp.Diff([]string{"zh/q_pos_a", "zh/n10", "zh/n2", "zh/q_pos_b", "common/beep"}, got); diff != "" {
 		t.Error(diff)
@@ -129,7 +132,10 @@ func TestOverrides(t *testing.T) {
 	put("en/goodbye.al", alaw)
 	put("common/music.wav", own)
 	put("zh/.keep", nil)
-	c := mustNew(t, dir)
+	c, err := New(Config{Dir: dir}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, clip := range append(append(c.Say(Chinese, "welcome"), c.Say(English, "goodbye")...), c.Music()...) {
 		if power(clip.PCMA, 700) < 0.98 || clip.Duration() != 2*time.Second {
 			t.Errorf("%s is not the operator's", clip.ID)
@@ -190,7 +196,7 @@ func TestParseTable(t *testing.T) {
 }
 
 func TestMusicHasNoSeam(t *testing.T) {
-	music := mustNew(t, "").Music()[0]
+	music := builtIn(t).Music()[0]
 	if d := music.Duration(); d < 30*time.Second || d > time.Minute {
 		t.Errorf("the music lasts %s; want 30 s to 60 s", d)
 	}
@@ -202,7 +208,7 @@ func TestMusicHasNoSeam(t *testing.T) {
 	if seam := abs(int(pcm[0]) - int(pcm[len(pcm)-1])); seam > biggest {
 		t.Errorf("the loop's seam jumps by %d; within, %d at most", seam, biggest)
 	}
-	if got := power(mustNew(t, "").Say(Chinese, "beep")[0].PCMA, 1000); got < 0.9 {
+	if got := power(builtIn(t).Say(Chinese, "beep")[0].PCMA, 1000); got < 0.9 {
 		t.Errorf("%.2f of the tone is at 1 kHz; want 0.9", got)
 	}
 }
@@ -210,7 +216,7 @@ func TestMusicHasNoSeam(t *testing.T) {
 func abs(n int) int { return max(n, -n) }
 
 func TestText(t *testing.T) {
-	c := mustNew(t, "")
+	c := builtIn(t)
 	if got := c.Text(Chinese, "q_pos_a", "count:2", "q_pos_b"); got != "您前面还有两位市民在等待。" {
 		t.Error(got)
 	}
