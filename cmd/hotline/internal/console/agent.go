@@ -14,6 +14,7 @@ import (
 type desk struct {
 	Agent        Agent
 	Call         *session.View // without facts; nil if none
+	Queue        string        // its name for people
 	Keys         []string      // what the caller pressed
 	Holds        bool
 	PauseReasons []string
@@ -38,7 +39,7 @@ func (c *Console) deskOf(v *visit, s Snapshot) desk {
 	d := desk{Agent: s.agentOf(v.person.ID), Holds: holds, PauseReasons: pauseReasons, Services: session.Services()}
 	for _, call := range s.Calls {
 		if call.Agent == v.person.ID {
-			d.Call = &call
+			d.Call, d.Queue = &call, s.QueueName(v.lang, call.Queue)
 		}
 	}
 	return d
@@ -82,13 +83,13 @@ func (c *Console) agentPageWith(w http.ResponseWriter, v *visit, status int, for
 // page fetch the form; the form itself is never sent while somebody may be writing in it.
 func (c *Console) agentStream(w http.ResponseWriter, v *visit) {
 	var last desk
-	shown, first := v.URL.Query().Get("call"), true
+	var shown *string // the call that the page was told of
 	c.stream(w, v, func(e events, s Snapshot) error {
 		d := c.deskOf(v, s)
-		if !first && reflect.DeepEqual(d, last) {
+		if shown != nil && reflect.DeepEqual(d, last) {
 			return nil
 		}
-		last, first = d, false
+		last = d
 		d.Keys = c.keysOf(v, d.Call)
 		html, err := c.render("agent", "desk", c.model(v, agentData{Desk: d}))
 		if err != nil {
@@ -97,8 +98,8 @@ func (c *Console) agentStream(w http.ResponseWriter, v *visit) {
 		if err := e.part(html); err != nil {
 			return err
 		}
-		if id := callID(d.Call); id != shown {
-			shown = id
+		if id := callID(d.Call); shown == nil || *shown != id {
+			shown = &id
 			return e.event("call-changed")
 		}
 		return nil

@@ -115,7 +115,8 @@ func (c *Console) apiFacts(w http.ResponseWriter, v *visit) {
 			if bad := checkFacts(facts, false); len(bad) > 0 {
 				return fmt.Errorf("%w: %s", session.ErrBadFacts, strings.Join(slices.Sorted(maps.Keys(bad)), ", "))
 			}
-			facts.By = by
+			own, _ := c.callOf(by)
+			facts.Requests, facts.By = owned(facts.Requests, own.Facts.Requests), by
 			return c.deps.Desk.SetFacts(v.Context(), id, by, facts)
 		})
 	}

@@ -40,9 +40,10 @@ func TestAPI(t *testing.T) {
 		{"1001", "GET", "/calls/C2", "", 200, `"kind":"digit"`},
 		{"1002", "GET", "/calls/C2", "", 403, `another agent`},
 		{"1001", "GET", "/queues", "", 200, `"waiting":1`},
-		{"chief", "GET", "/agents", "", 200, `"state":"talking"`},
+		{"chief", "GET", "/agents", "", 200, `"state":"talk"`},
 		{"chief", "GET", "/trunks", "", 200, `"up":false`},
 		{"1001", "PUT", "/calls/C2/facts", `{"outcome":"silent"}`, 204, ""},
+		{"1001", "PUT", "/calls/C2/facts", `{"requests":[{"id":"FOREIGN","kind":"report","summary":"x","mark":-5}]}`, 204, ""},
 		{"1001", "PUT", "/calls/C2/facts", `{"feedback":true}`, 422, "contact, name"},
 		{"1001", "PUT", "/calls/C2/facts", `{"outcom":"silent"}`, 422, "unknown field"},
 		{"1001", "PUT", "/calls/C2/facts", `{} {}`, 422, "more than one"},
@@ -73,6 +74,9 @@ func TestAPI(t *testing.T) {
 		if status != tc.status || !strings.Contains(out, tc.want) {
 			t.Errorf("%s %s %s %s: %d %s", tc.person, tc.method, tc.path, tc.body, status, out)
 		}
+	}
+	if r := b.world.Views()[0].Facts.Requests[0]; r.ID != "R1" || r.Mark != 0 { // a new one's identity
+		t.Errorf("another call's request was taken over: %+v", r)
 	}
 	var acts []string
 	for _, a := range b.world.logged() {

@@ -17,6 +17,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/hotline12345/gateway/internal/session"
+	"github.com/hotline12345/gateway/queue"
 )
 
 // browser is a real Chromium with a profile of its own.
@@ -151,6 +152,7 @@ const wcag = `(() => {
     const r = e.getBoundingClientRect();
     if (seen(e) && e.type !== "hidden" && e.type !== "checkbox" && (r.width < 24 || r.height < 24)) out.push("small target " + e.outerHTML.slice(0, 80));
   }
+  for (const e of document.querySelectorAll(".card")) if (e.scrollWidth > e.clientWidth + 1) out.push("a card is too narrow: " + e.textContent.trim().slice(0, 20));
   if (document.documentElement.scrollWidth > innerWidth) out.push("the page is wider than the window");
   return out;
 })()`
@@ -208,7 +210,7 @@ func TestBrowserAgent(t *testing.T) {
 	bench := newBench(t, time.Now())
 	call := bench.world.views[0]
 	bench.world.views = bench.world.views[1:]
-	bench.world.agents[0].State = AgentReady
+	bench.world.agents[0].State = queue.Idle
 	b := newBrowser(t, bench.srv.URL)
 	b.login("1001")
 	b.shot("agent-ready", "light")
@@ -216,7 +218,7 @@ func TestBrowserAgent(t *testing.T) {
 	// A call comes in: who it is is shown, and the form opens.
 	bench.world.change(func() {
 		bench.world.views = append(bench.world.views, call)
-		bench.world.agents[0].State = AgentTalking
+		bench.world.agents[0].State = queue.Talk
 	})
 	b.step(chromedp.WaitVisible(chromedp.CSS("#facts-form")), chromedp.WaitVisible(chromedp.CSS(".notice-watch")))
 	if got := b.text(".caller-number"); !strings.Contains(got, "138****5678") {
@@ -260,7 +262,7 @@ func TestBrowserAgent(t *testing.T) {
 	// Wrap-up ends with the form saved; without a call the form goes.
 	bench.world.change(func() {
 		bench.world.views[len(bench.world.views)-1].Stage = session.StageWrapUp
-		bench.world.agents[0].State, bench.world.agents[0].Until = AgentWrapUp, time.Now().Add(40*time.Second)
+		bench.world.agents[0].State, bench.world.agents[0].Until = queue.Wrapup, time.Now().Add(40*time.Second)
 	})
 	b.step(chromedp.WaitVisible(chromedp.CSS("#desk button[value=finish]")))
 	b.shot("agent-wrapup", "light")

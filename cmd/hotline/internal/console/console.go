@@ -35,7 +35,7 @@ type Config struct {
 
 // Defaults are the settings that need no file.
 func Defaults() Config {
-	return Config{Streams: 200, Heartbeat: 15 * time.Second, Refresh: time.Second}
+	return Config{Streams: 500, Heartbeat: 15 * time.Second, Refresh: time.Second}
 }
 
 // Validate says what is wrong and what to write instead.

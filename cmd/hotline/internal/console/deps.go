@@ -9,6 +9,7 @@ import (
 	"github.com/hotline12345/gateway/internal/journal"
 	"github.com/hotline12345/gateway/internal/session"
 	"github.com/hotline12345/gateway/internal/staff"
+	"github.com/hotline12345/gateway/queue"
 )
 
 // The interfaces of this file are what the console needs of the rest. The program wires them.
@@ -52,35 +53,17 @@ type Holder interface {
 	Resume(ctx context.Context, callID, by string) error
 }
 
-// AgentState is what an agent does, as the console shows it.
-type AgentState string
-
-// The states of an agent.
-const (
-	AgentOffline AgentState = "offline"
-	AgentReady   AgentState = "ready"
-	AgentPaused  AgentState = "paused"
-	AgentRinging AgentState = "ringing"
-	AgentTalking AgentState = "talking"
-	AgentWrapUp  AgentState = "wrapup"
-)
-
-// AgentStates lists every state.
-func AgentStates() []AgentState {
-	return []AgentState{AgentReady, AgentRinging, AgentTalking, AgentWrapUp, AgentPaused, AgentOffline}
-}
-
 // Agent is an agent as the queues know them.
 type Agent struct {
-	ID        string     `json:"id"` // the person
-	Name      string     `json:"name"`
-	Extension string     `json:"extension"`
-	State     AgentState `json:"state"`
-	Since     time.Time  `json:"since"`            // of the state
-	Until     time.Time  `json:"until,omitzero"`   // the end of wrap-up; zero if it has none
-	Reason    string     `json:"reason,omitempty"` // of a pause
-	CallID    string     `json:"call_id,omitempty"`
-	Queues    []string   `json:"queues"`
+	ID        string           `json:"id"` // the person
+	Name      string           `json:"name"`
+	Extension string           `json:"extension"`
+	State     queue.AgentState `json:"state"`
+	Since     time.Time        `json:"since"`            // of the state
+	Until     time.Time        `json:"until,omitzero"`   // the end of wrap-up; zero if it has none
+	Reason    string           `json:"reason,omitempty"` // of a pause
+	CallID    string           `json:"call_id,omitempty"`
+	Queues    []string         `json:"queues"`
 }
 
 // Agents is the agents' states (package queue).
@@ -99,15 +82,16 @@ var ErrNoAgent = errors.New("console: not logged in on a phone")
 
 // QueueState is a queue now, and what it did today.
 type QueueState struct {
-	Name      string    `json:"name"`
-	Waiting   int       `json:"waiting"`
-	Oldest    time.Time `json:"oldest,omitzero"` // when the longest waiter came; zero if nobody waits
-	Ready     int       `json:"ready"`
-	Talking   int       `json:"talking"`
-	Offered   int       `json:"offered"`   // callers who entered today
-	Answered  int       `json:"answered"`  // of them, joined with an agent
-	InTime    int       `json:"in_time"`   // of those, within 15 s
-	Abandoned int       `json:"abandoned"` // of them, gone before an agent
+	Name      string        `json:"name"`
+	Display   queue.Display `json:"display"` // the name for people
+	Waiting   int           `json:"waiting"`
+	Oldest    time.Time     `json:"oldest,omitzero"` // when the longest waiter came; zero if nobody waits
+	Ready     int           `json:"ready"`
+	Talking   int           `json:"talking"`
+	Offered   int           `json:"offered"`   // callers who entered today
+	Answered  int           `json:"answered"`  // of them, joined with an agent
+	InTime    int           `json:"in_time"`   // of those, within 15 s
+	Abandoned int           `json:"abandoned"` // of them, gone before an agent
 }
 
 // Queues tells how the queues stand (package queue).

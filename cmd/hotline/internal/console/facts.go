@@ -17,7 +17,8 @@ import (
 const (
 	maxName     = 60
 	maxContact  = 120
-	maxText     = 2000
+	maxSummary  = 1300 // 3,900 bytes of Chinese: the session takes 4,000
+	maxNote     = 2000
 	maxUrgent   = 200
 	maxRequests = 20
 )
@@ -154,8 +155,7 @@ func (c *Console) showForm(w http.ResponseWriter, v *visit, status int, form fac
 	c.send(w, status, "agent", "facts", c.model(v, agentData{Form: form}))
 }
 
-// readFacts reads the form. A request keeps its identity only if the call has such a request: a form
-// cannot take over another call's.
+// readFacts reads the form.
 func readFacts(in url.Values, known []session.Request) session.Facts {
 	field := func(name string) string { return strings.TrimSpace(in.Get(name)) }
 	f := session.Facts{Outcome: session.Outcome(field("outcome")), Feedback: in.Get("feedback") != "",
@@ -167,15 +167,26 @@ func readFacts(in url.Values, known []session.Request) session.Facts {
 		}
 		r := session.Request{ID: in.Get(p + "id"), Kind: session.Kind(field(p + "kind")),
 			Summary: field(p + "summary"), Urgent: field(p + "urgent")}
-		if ms, err := strconv.ParseInt(in.Get(p+"mark"), 10, 32); err == nil && ms > 0 {
+		if ms, err := strconv.ParseInt(in.Get(p+"mark"), 10, 32); err == nil {
 			r.Mark = time.Duration(ms) * time.Millisecond
-		}
-		if !slices.ContainsFunc(known, func(k session.Request) bool { return k.ID == r.ID }) {
-			r.ID = ""
 		}
 		f.Requests = append(f.Requests, r)
 	}
+	f.Requests = owned(f.Requests, known)
 	return f
+}
+
+// owned lets a request keep its identity only if the call has such a request, so that nobody takes over
+// another call's, and lets none begin before its call.
+func owned(requests, known []session.Request) []session.Request {
+	for i := range requests {
+		r := &requests[i]
+		r.Mark = max(r.Mark, 0)
+		if !slices.ContainsFunc(known, func(k session.Request) bool { return k.ID == r.ID }) {
+			r.ID = ""
+		}
+	}
+	return requests
 }
 
 // checkFacts says which fields do not hold. Facts that are final must have an outcome.
@@ -197,7 +208,7 @@ func checkFacts(f session.Facts, final bool) map[string]string {
 	}
 	long("name", f.Name, maxName)
 	long("contact", f.Contact, maxContact)
-	long("note", f.Note, maxText)
+	long("note", f.Note, maxNote)
 	if f.Outcome == session.OutcomeRegistered && len(f.Requests) == 0 {
 		bad["request.0.summary"] = "facts.norequest"
 	}
@@ -212,7 +223,7 @@ func checkFacts(f session.Facts, final bool) map[string]string {
 		if r.Summary == "" { // Art. 8: what is not clear is not registered
 			bad[p+"summary"] = "facts.nosummary"
 		}
-		long(p+"summary", r.Summary, maxText)
+		long(p+"summary", r.Summary, maxSummary)
 		long(p+"urgent", r.Urgent, maxUrgent)
 	}
 	return bad

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hotline12345/gateway/internal/session"
+	"github.com/hotline12345/gateway/queue"
 )
 
 func TestCheckFacts(t *testing.T) {
@@ -32,7 +33,7 @@ func TestCheckFacts(t *testing.T) {
 		{"no such outcome", session.Facts{Outcome: "x"}, false, []string{"outcome"}},
 		{"a request of no kind", session.Facts{Requests: []session.Request{one[0], {Summary: "x"}}}, false, []string{"request.1.kind"}},
 		{"a request of nothing", session.Facts{Requests: []session.Request{{Kind: session.KindOther}}}, false, []string{"request.0.summary"}},
-		{"long", session.Facts{Name: strings.Repeat("名", maxName+1), Note: strings.Repeat("n", maxText)}, false, []string{"name"}},
+		{"long", session.Facts{Name: strings.Repeat("名", maxName+1), Note: strings.Repeat("n", maxNote)}, false, []string{"name"}},
 		{"many", session.Facts{Requests: slices.Repeat(one, maxRequests+1)}, false, []string{"requests"}},
 	}
 	for _, tc := range cases {
@@ -172,14 +173,14 @@ func TestAgentState(t *testing.T) {
 	steps := []struct {
 		path, key, value string
 		status           int
-		want             AgentState
+		want             queue.AgentState
 	}{
-		{"/agent/ready", "", "", 303, AgentReady},
-		{"/agent/pause", "reason", "meal", 303, AgentPaused},
-		{"/agent/pause", "reason", "whim", 422, AgentPaused},
-		{"/agent/logout", "", "", 303, AgentOffline},
-		{"/agent/login", "extension", "80x", 422, AgentOffline},
-		{"/agent/login", "extension", "8002", 303, AgentOffline}, // a second entry: the first is shown
+		{"/agent/ready", "", "", 303, queue.Idle},
+		{"/agent/pause", "reason", "meal", 303, queue.Paused},
+		{"/agent/pause", "reason", "whim", 422, queue.Paused},
+		{"/agent/logout", "", "", 303, queue.LoggedOut},
+		{"/agent/login", "extension", "80x", 422, queue.LoggedOut},
+		{"/agent/login", "extension", "8002", 303, queue.LoggedOut}, // a second entry: the first is shown
 	}
 	for _, s := range steps {
 		if resp, _ := do("POST", s.path, url.Values{s.key: {s.value}}); resp.StatusCode != s.status {

@@ -18,6 +18,7 @@ import (
 	"github.com/hotline12345/gateway/internal/journal"
 	"github.com/hotline12345/gateway/internal/session"
 	"github.com/hotline12345/gateway/internal/staff"
+	"github.com/hotline12345/gateway/queue"
 )
 
 // world is a line in memory: what the console needs of the rest, with the same promises.
@@ -73,12 +74,12 @@ func newWorld(now time.Time) *world {
 	return &world{
 		views: []session.View{talk, wait, wait2, flow, danger, measure},
 		agents: []Agent{
-			{ID: "1001", Name: "王芳", Extension: "8001", State: AgentTalking, Since: ago(185), CallID: "C2", Queues: []string{"general"}},
-			{ID: "1002", Name: "李强", Extension: "8002", State: AgentPaused, Since: ago(640), Reason: "meal", Queues: []string{"general"}},
-			{ID: "1003", Name: "周洋", Extension: "8003", State: AgentReady, Since: ago(15), Queues: []string{"enterprise"}},
+			{ID: "1001", Name: "王芳", Extension: "8001", State: queue.Talk, Since: ago(185), CallID: "C2", Queues: []string{"general"}},
+			{ID: "1002", Name: "李强", Extension: "8002", State: queue.Paused, Since: ago(640), Reason: "meal", Queues: []string{"general"}},
+			{ID: "1003", Name: "周洋", Extension: "8003", State: queue.Idle, Since: ago(15), Queues: []string{"enterprise"}},
 		},
 		queues: []QueueState{
-			{Name: "general", Waiting: 1, Oldest: ago(74), Talking: 1, Offered: 412, Answered: 401, InTime: 379, Abandoned: 11},
+			{Name: "general", Display: queue.Display{ZH: "综合受理", EN: "General"}, Waiting: 1, Oldest: ago(74), Talking: 1, Offered: 412, Answered: 401, InTime: 379, Abandoned: 11},
 			{Name: "enterprise", Waiting: 1, Oldest: ago(21), Ready: 1, Offered: 58, Answered: 58, InTime: 57},
 		},
 		trunks: []Trunk{
@@ -239,7 +240,7 @@ func (a *worldAgents) List(context.Context) ([]Agent, error) {
 	return slices.Clone(a.agents), a.away
 }
 
-func (a *worldAgents) set(person string, s AgentState, reason string) error {
+func (a *worldAgents) set(person string, s queue.AgentState, reason string) error {
 	err := error(ErrNoAgent)
 	(*world)(a).change(func() {
 		for i := range a.agents {
@@ -253,15 +254,15 @@ func (a *worldAgents) set(person string, s AgentState, reason string) error {
 
 func (a *worldAgents) Login(_ context.Context, person, ext string) error {
 	(*world)(a).change(func() {
-		a.agents = append(a.agents, Agent{ID: person, Name: people[person].Name, Extension: ext, State: AgentReady})
+		a.agents = append(a.agents, Agent{ID: person, Name: people[person].Name, Extension: ext, State: queue.Idle})
 	})
 	return nil
 }
-func (a *worldAgents) Logout(_ context.Context, p string) error { return a.set(p, AgentOffline, "") }
+func (a *worldAgents) Logout(_ context.Context, p string) error { return a.set(p, queue.LoggedOut, "") }
 func (a *worldAgents) Pause(_ context.Context, p, reason string) error {
-	return a.set(p, AgentPaused, reason)
+	return a.set(p, queue.Paused, reason)
 }
-func (a *worldAgents) Ready(_ context.Context, p string) error { return a.set(p, AgentReady, "") }
+func (a *worldAgents) Ready(_ context.Context, p string) error { return a.set(p, queue.Idle, "") }
 
 // w2 is the staff of a world: every password is "secret-" and the name.
 type w2 struct{ *world }

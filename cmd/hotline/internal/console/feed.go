@@ -11,6 +11,9 @@ import (
 // errStreams says that as many live pages are open as are allowed.
 var errStreams = errors.New("console: too many live pages")
 
+// breath is the least time between two pictures, so that a busy hour costs no more than this.
+const breath = 100 * time.Millisecond
+
 // feed takes one picture of the line for all live pages, however many look, and takes none while
 // nobody does.
 type feed struct {
@@ -21,6 +24,7 @@ type feed struct {
 
 	mu      sync.Mutex
 	last    Snapshot
+	fresh   bool // last was taken since somebody looks
 	closed  bool
 	viewers map[chan Snapshot]struct{}
 }
@@ -44,8 +48,13 @@ func (f *feed) run(ctx context.Context, calls Calls) error {
 		case <-f.joined:
 		case <-tick.C:
 		}
-		if f.watched() {
-			f.publish(f.take(ctx))
+		if !f.watched() {
+			continue
+		}
+		f.publish(f.take(ctx))
+		select {
+		case <-ctx.Done():
+		case <-time.After(breath):
 		}
 	}
 }
@@ -60,10 +69,10 @@ func (f *feed) watched() bool {
 func (f *feed) publish(s Snapshot) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if reflect.DeepEqual(f.last, s) {
+	if f.fresh && reflect.DeepEqual(f.last, s) {
 		return
 	}
-	f.last = s
+	f.last, f.fresh = s, true
 	for v := range f.viewers {
 		select {
 		case <-v:
@@ -83,7 +92,9 @@ func (f *feed) join() (<-chan Snapshot, func(), error) {
 	}
 	v := make(chan Snapshot, 1)
 	f.viewers[v] = struct{}{}
-	f.last = Snapshot{} // so that the next picture is news to the newcomer
+	if f.fresh {
+		v <- f.last
+	}
 	f.metrics.streams.Set(float64(len(f.viewers)))
 	select {
 	case f.joined <- struct{}{}:
@@ -96,6 +107,7 @@ func (f *feed) leave(v chan Snapshot) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.viewers, v)
+	f.fresh = f.fresh && len(f.viewers) > 0
 	f.metrics.streams.Set(float64(len(f.viewers)))
 }
 

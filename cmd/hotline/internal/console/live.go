@@ -45,6 +45,7 @@ type callData struct {
 	CallID        string
 	View          *session.View
 	CDR           *journal.Row
+	Queue         string // its name for people
 	Timeline      []step
 	HangupReasons []string
 }
@@ -70,15 +71,16 @@ func (c *Console) callPage(w http.ResponseWriter, v *visit) {
 // callData gathers what is known of a call; session.ErrNoCall when nothing is.
 func (c *Console) callData(v *visit) (callData, error) {
 	d := callData{CallID: v.PathValue("id"), HangupReasons: hangupReasons}
-	for _, view := range c.calls() {
+	s := c.snapshot(v.Context())
+	for _, view := range s.Calls {
 		if view.CallID == d.CallID {
-			d.View = &view
+			d.View, d.Queue = &view, s.QueueName(v.lang, view.Queue)
 		}
 	}
 	row, err := c.deps.Journal.Call(v.Context(), d.CallID)
 	switch {
 	case err == nil:
-		d.CDR = &row
+		d.CDR, d.Queue = &row, s.QueueName(v.lang, row.Queue)
 	case !errors.Is(err, journal.ErrNotFound):
 		return d, err
 	}

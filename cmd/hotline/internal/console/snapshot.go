@@ -8,6 +8,7 @@ import (
 
 	"github.com/hotline12345/gateway/cmd/hotline/internal/ops"
 	"github.com/hotline12345/gateway/internal/session"
+	"github.com/hotline12345/gateway/queue"
 )
 
 // Snapshot is the line at a moment. Two equal ones show the same, so it holds no running times:
@@ -83,8 +84,25 @@ func (s Snapshot) agentOf(person string) Agent {
 			return a
 		}
 	}
-	return Agent{ID: person, State: AgentOffline}
+	return Agent{ID: person, State: queue.LoggedOut}
 }
+
+// QueueName is a queue's name for people.
+func (s Snapshot) QueueName(lang, name string) string {
+	for _, q := range s.Queues {
+		switch {
+		case q.Name != name:
+		case lang == "zh" && q.Display.ZH != "":
+			return q.Display.ZH
+		case lang == "en" && q.Display.EN != "":
+			return q.Display.EN
+		}
+	}
+	return name
+}
+
+// NameOf is an agent's name, or who they are when that is all that is known.
+func (s Snapshot) NameOf(person string) string { return cmp.Or(s.agentOf(person).Name, person) }
 
 // Tiles are the four numbers that a supervisor looks at first, and the two of the service level.
 type Tiles struct {
@@ -107,9 +125,9 @@ func (s Snapshot) Tiles() Tiles {
 	}
 	for _, a := range s.Agents {
 		switch a.State {
-		case AgentReady:
+		case queue.Idle:
 			t.Ready++
-		case AgentTalking:
+		case queue.Talk:
 			t.Talking++
 		}
 	}

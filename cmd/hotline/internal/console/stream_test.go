@@ -173,8 +173,8 @@ func TestStreamEndsWithTheSession(t *testing.T) {
 // A call that comes or goes is an event; other changes are not.
 func TestAgentStream(t *testing.T) {
 	b := newBench(t, time.Now())
-	lines, _, _ := b.open("1002", "/agent/stream?call=")
-	await(t, lines, "data: ")
+	lines, _, _ := b.open("1002", "/agent/stream")
+	await(t, lines, "event: call-changed")
 	b.world.change(func() { b.world.views[1].Agent, b.world.views[1].Stage = "1002", session.StageRing })
 	await(t, lines, "139****0021")
 	await(t, lines, "event: call-changed")

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hotline12345/gateway/internal/call"
 	"github.com/hotline12345/gateway/internal/session"
+	"github.com/hotline12345/gateway/queue"
 )
 
 func readAll(t *testing.T, resp *http.Response) string {
@@ -76,7 +77,7 @@ func TestEveryKeyHasText(t *testing.T) {
 	}
 	enums := map[string][]string{
 		"stage": strs(session.Stages()), "outcome": strs(session.Outcomes()), "kind": strs(session.Kinds()),
-		"service": strs(session.Services()), "agent": strs(AgentStates()), "pause": pauseReasons, "hangup": hangupReasons,
+		"service": strs(session.Services()), "agent": strs(queue.AgentStates()), "pause": pauseReasons, "hangup": hangupReasons,
 		"banner":     strs([]session.Banner{session.BannerRepeat, session.BannerLong}),
 		"bannertext": strs([]session.Banner{session.BannerRepeat, session.BannerLong}),
 		"identity":   strs([]call.Identity{call.Verified, call.Shared, call.Anonymous, call.Spoof}),
@@ -135,7 +136,9 @@ func TestPagesRender(t *testing.T) {
 			d.Keys = c.keysOf(v, d.Call)
 			return agentData{d, form}
 		}, []string{"138****5678", "<kbd>9</kbd>", "/agent/calls/C2/emergency", `id="name-error"`, "&lt;b&gt;&amp;", `aria-invalid="true"`, "/hold"}},
-		{"agent", "1002", func(v *visit) any { return agentData{Desk: desk{Agent: Agent{State: AgentOffline}}, Form: factsForm{}} },
+		{"agent", "1002", func(v *visit) any {
+			return agentData{Desk: desk{Agent: Agent{State: queue.LoggedOut}}, Form: factsForm{}}
+		},
 			[]string{`name="extension"`, "8002"}},
 		{"call", "chief", func(v *visit) any {
 			v.SetPathValue("id", "C2")
