@@ -176,9 +176,21 @@ func (a *Admission) beat(ctx context.Context, batch []*lease) {
 	if len(sent) == 0 {
 		return
 	}
-	answers := make([]*redis.Cmd, len(sent))
+	answers := a.sendBeats(ctx, sent)
+	if redis.HasErrorPrefix(answers[0].Err(), "NOSCRIPT") { // not run: a server that was flushed has lost it
+		if a.scripts.beat.Load(ctx, a.store.Client()).Err() == nil {
+			answers = a.sendBeats(ctx, sent)
+		}
+	}
+	for i, l := range sent {
+		l.rise(l.read(answers[i]))
+	}
+}
+
+func (a *Admission) sendBeats(ctx context.Context, leases []*lease) []*redis.Cmd {
+	answers := make([]*redis.Cmd, len(leases))
 	_, err := a.store.Client().Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, l := range sent {
+		for i, l := range leases {
 			answers[i] = a.scripts.beat.EvalSha(ctx, p, []string{keyLeases(l.key), keyLive(l.key), keyCounted(l.key)},
 				l.call, a.policy.Concurrency.Lease.Milliseconds(), l.total())
 		}
@@ -187,12 +199,7 @@ func (a *Admission) beat(ctx context.Context, batch []*lease) {
 	if err != nil {
 		a.log.Debug("heartbeats failed", "err", err) // the store says once that Redis is away
 	}
-	for i, l := range sent {
-		if redis.HasErrorPrefix(answers[i].Err(), "NOSCRIPT") { // flushed: the next beat finds it again
-			_ = a.scripts.beat.Load(ctx, a.store.Client())
-		}
-		l.rise(l.read(answers[i]))
-	}
+	return answers
 }
 
 // total is what the call has occupied so far, as the script takes it.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hotline12345/gateway/internal/audit"
@@ -129,10 +130,12 @@ func apply(ledger map[string]*Case, e audit.Entry, node string) {
 	ledger[decision] = c
 }
 
-// The details that a copied entry has besides its own.
+// The details that a copied entry has besides its own. The stream's id begins with a number of 13 digits,
+// which the log would take for a telephone's; the prefix says otherwise.
 const (
 	detailNode   = "from_node"
 	detailStream = "stream"
+	streamPrefix = "id"
 )
 
 // replay reads the measures of the node's chain, and how far the stream was copied.
@@ -144,7 +147,7 @@ func replay(log *audit.Log) (ledger map[string]*Case, seen string, err error) {
 		}
 		node := rec.Node
 		if from := rec.Detail[detailNode]; from != "" {
-			node, seen = from, rec.Detail[detailStream]
+			node, seen = from, strings.TrimPrefix(rec.Detail[detailStream], streamPrefix)
 		}
 		apply(ledger, rec.Entry, node)
 	}

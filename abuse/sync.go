@@ -148,7 +148,7 @@ func (a *Admission) copyEvent(ctx context.Context, id string, e event) error {
 	}
 	entry := e.Entry
 	entry.Detail = maps.Clone(entry.Detail)
-	entry.Detail[detailNode], entry.Detail[detailStream] = e.Node, id
+	entry.Detail[detailNode], entry.Detail[detailStream] = e.Node, streamPrefix+id
 	if _, err := a.audit.Append(ctx, entry); err != nil {
 		return fmt.Errorf("abuse: copy an event: %w", err)
 	}
