@@ -279,11 +279,13 @@ func TestEndlessKeysLeadToAPerson(t *testing.T) {
 	cfg := Defaults()
 	cfg.Default = "walks"
 	e := engineOf(t, cfg, fstest.MapFS{"walks.yaml": file(walks)})
-	p := &phone{keys: strings.Repeat("*", maxSteps+1)} // faster than any clock
-	exit, err := e.Run(t.Context(), p, at(""))
-	if err != nil || exit.Kind != session.ExitQueue {
-		t.Errorf("exit %+v, %v; want the person", exit, err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		p := &phone{keys: strings.Repeat("*", maxSteps+1)} // faster than any clock
+		exit, err := e.Run(t.Context(), p, at(""))
+		if err != nil || exit.Kind != session.ExitQueue {
+			t.Errorf("exit %+v, %v; want the person", exit, err)
+		}
+	})
 }
 
 func TestInterruptionEndsAWalk(t *testing.T) {

@@ -1,6 +1,7 @@
 package ivr
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -180,7 +181,7 @@ func (p *flowReader) way(s *section, n *Node, key string) string {
 func (p *flowReader) among(s *section, key string, names []string) string {
 	name := s.must(key, fmt.Sprintf("write %s: and a name of the configuration", key))
 	if name != "" && names != nil && !slices.Contains(names, name) {
-		s.report(s.value(key), fmt.Sprintf("no %s is named %q", key, name), choose(name, names))
+		s.report(s.value(key), fmt.Sprintf("no %s is named %q", key, name), cmp.Or(choose(name, names), "name it in the configuration first"))
 	}
 	return name
 }

@@ -16,6 +16,9 @@ import (
 // maxSource bounds a flow's file, in bytes.
 const maxSource = 256 << 10
 
+// layout is the mend for what is no YAML at all.
+const layout = "look at this line and the one above: indents, brackets, quotes, and a space after each colon"
+
 // reader takes a flow from its file and gathers what is wrong.
 type reader struct {
 	file     string
@@ -45,11 +48,11 @@ func (r *reader) root(src []byte) *section {
 		if syntax.Token != nil {
 			start = position{syntax.Token.Position.Line, syntax.Token.Position.Column}
 		}
-		r.report(start, "not YAML: "+syntax.Message, "")
+		r.report(start, "not YAML: "+syntax.Message, layout)
 		return nil
 	}
 	if err != nil {
-		r.report(start, "not YAML: "+err.Error(), "")
+		r.report(start, "not YAML: "+err.Error(), layout)
 		return nil
 	}
 	if len(file.Docs) != 1 || file.Docs[0].Body == nil {
