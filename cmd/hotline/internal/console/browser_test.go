@@ -194,6 +194,9 @@ func TestBrowserLive(t *testing.T) {
 	b.step(chromedp.Click(chromedp.CSS("button[name=language]")), chromedp.WaitVisible(chromedp.CSS("html[lang=en] .ladder")),
 		chromedp.Navigate(b.base+"/live"), chromedp.WaitVisible(chromedp.CSS("#call-C2")))
 	b.shot("live-en", "light")
+	b.step(chromedp.EmulateViewport(360, 800))
+	b.shot("live-narrow", "light") // WCAG 1.4.10: no scrolling in two directions
+	b.step(chromedp.ResetViewport())
 	b.check()
 }
 
@@ -254,6 +257,9 @@ func TestBrowserAgent(t *testing.T) {
 	b.step(chromedp.Click(chromedp.CSS("#service-119 summary")), chromedp.WaitVisible(chromedp.CSS("#service-119 button")))
 	b.shot("agent-talk", "light")
 	b.shot("agent-talk", "dark")
+	b.step(chromedp.EmulateViewport(360, 800))
+	b.shot("agent-narrow", "light")
+	b.step(chromedp.ResetViewport())
 	b.step(chromedp.Click(chromedp.CSS("#service-119 button")), chromedp.WaitVisible(chromedp.CSS("#flash .flash")))
 	if did := bench.world.done(); len(did) != 1 || did[0] != "emergency 119 C2" {
 		t.Errorf("did %v", did)
