@@ -63,9 +63,9 @@ func (c *Console) done(w http.ResponseWriter, v *visit, err error, said, back st
 
 // said is the line of the last act, from the address that done sent the visitor to. Only our own
 // texts can be shown so.
-func (m page) said(r *http.Request) Flash {
+func (p page) said(r *http.Request) Flash {
 	key := r.URL.Query().Get("said")
-	if text, ok := m.texts[key]; ok && len(key) > 5 && key[:5] == "said." {
+	if text, ok := p.texts[key]; ok && len(key) > 5 && key[:5] == "said." {
 		return Flash{Text: text}
 	}
 	return Flash{}

@@ -114,7 +114,7 @@ func callID(v *session.View) string {
 }
 
 // extension is what a phone may be called.
-var extension = regexp.MustCompile(`^[0-9]{2,12}$`)
+var extension = regexp.MustCompile(`^[0-9]{2,8}$`)
 
 func (c *Console) agentLogin(w http.ResponseWriter, v *visit) {
 	c.done(w, v, c.loginBy(v, v.person.ID, v.PostFormValue("extension")), "said.loggedin", "/agent")

@@ -236,6 +236,7 @@ func TestBrowserAgent(t *testing.T) {
 
 	// Another request is marked where the recording stands.
 	b.step(chromedp.Click(chromedp.CSS("button[value=add]")), chromedp.WaitVisible(chromedp.CSS(`[name="request.1.summary"]`)))
+	b.step(chromedp.WaitVisible(chromedp.CSS(`[name="request.1.kind"]:focus`)))
 	if got, err := chromedp.Run(b.ctx, chromedp.Value(summary)); err != nil || got != "路灯不亮" {
 		t.Errorf("written %q, %v", got, err)
 	}

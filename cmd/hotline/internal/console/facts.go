@@ -34,6 +34,7 @@ type factsForm struct {
 	Facts   session.Facts
 	Errors  map[string]string // a field's name to a text's key
 	Problem string            // a text's key, or ""
+	Focus   string            // the field that is written in next, or ""
 	Saved   bool
 
 	Outcomes []session.Outcome
@@ -108,6 +109,7 @@ func (c *Console) addRequest(v *visit, form *factsForm) {
 	if err != nil {
 		at = 0
 	}
+	form.Focus = fmt.Sprintf("request.%d.kind", len(form.Facts.Requests))
 	form.Facts.Requests = append(form.Facts.Requests, session.Request{Mark: at.Truncate(time.Millisecond)})
 }
 
@@ -116,7 +118,7 @@ func (c *Console) keepFacts(w http.ResponseWriter, v *visit, form factsForm, fin
 		return r.Kind == "" && r.Summary == "" && r.Urgent == ""
 	})
 	if form.Errors = checkFacts(form.Facts, finish); len(form.Errors) > 0 {
-		form.Problem = "error.badfacts"
+		form.Problem, form.Focus = "error.badfacts", form.firstWrong()
 		c.showForm(w, v, http.StatusUnprocessableEntity, form)
 		return
 	}
@@ -155,18 +157,47 @@ func (c *Console) showForm(w http.ResponseWriter, v *visit, status int, form fac
 	c.send(w, status, "agent", "facts", c.model(v, agentData{Form: form}))
 }
 
+// firstWrong is the first field from above that does not hold.
+func (f factsForm) firstWrong() string {
+	var fields []string
+	for i := range f.Facts.Requests {
+		for _, name := range []string{"kind", "urgent", "summary"} {
+			fields = append(fields, fmt.Sprintf("request.%d.%s", i, name))
+		}
+	}
+	// A registered call without a request has its error on the empty first one.
+	fields = append(fields, "request.0.summary", "name", "contact", "outcome", "note")
+	i := slices.IndexFunc(fields, func(name string) bool { return f.Errors[name] != "" })
+	if i < 0 {
+		return ""
+	}
+	return fields[i]
+}
+
+// Field is what a template needs to know of a field.
+func (p page) Field(f factsForm, name string) field {
+	key := f.Errors[name]
+	return field{Name: name, Key: key, Text: p.T(key), Focus: f.Focus == name}
+}
+
+// field is a field's error, with Key "" if there is none, and whether it is written in next.
+type field struct {
+	Name, Key, Text string
+	Focus           bool
+}
+
 // readFacts reads the form.
 func readFacts(in url.Values, known []session.Request) session.Facts {
-	field := func(name string) string { return strings.TrimSpace(in.Get(name)) }
-	f := session.Facts{Outcome: session.Outcome(field("outcome")), Feedback: in.Get("feedback") != "",
-		Name: field("name"), Contact: field("contact"), Note: field("note")}
+	get := func(name string) string { return strings.TrimSpace(in.Get(name)) }
+	f := session.Facts{Outcome: session.Outcome(get("outcome")), Feedback: in.Get("feedback") != "",
+		Name: get("name"), Contact: get("contact"), Note: get("note")}
 	for i := range maxRequests {
 		p := fmt.Sprintf("request.%d.", i)
 		if !in.Has(p + "kind") {
 			break
 		}
-		r := session.Request{ID: in.Get(p + "id"), Kind: session.Kind(field(p + "kind")),
-			Summary: field(p + "summary"), Urgent: field(p + "urgent")}
+		r := session.Request{ID: in.Get(p + "id"), Kind: session.Kind(get(p + "kind")),
+			Summary: get(p + "summary"), Urgent: get(p + "urgent")}
 		if ms, err := strconv.ParseInt(in.Get(p+"mark"), 10, 32); err == nil {
 			r.Mark = time.Duration(ms) * time.Millisecond
 		}

@@ -103,6 +103,9 @@ func TestFactsWithoutScripts(t *testing.T) {
 		!strings.Contains(page, `name="request.1.mark" value="95250"`) || !strings.Contains(page, "<html") {
 		t.Fatalf("add: %d", resp.StatusCode)
 	}
+	if !strings.Contains(page, `name="request.1.kind" autofocus`) {
+		t.Error("the new request is not where one writes next")
+	}
 	resp, page = do("POST", path, with("request.1.kind", "report", "request.1.summary", "井盖", "do", "remove.0"))
 	if resp.StatusCode != 200 || strings.Contains(page, "路灯不亮") || !strings.Contains(page, "井盖") {
 		t.Errorf("remove: %d", resp.StatusCode)
@@ -111,7 +114,7 @@ func TestFactsWithoutScripts(t *testing.T) {
 		t.Errorf("remove nothing: %d", resp.StatusCode)
 	}
 	resp, page = do("POST", path, with("feedback", "1", "do", "save"))
-	if resp.StatusCode != 422 || !strings.Contains(page, `id="name-error"`) || !strings.Contains(page, "路灯不亮") {
+	if resp.StatusCode != 422 || !strings.Contains(page, `id="name-error"`) || strings.Count(page, "autofocus") != 1 || !strings.Contains(page, "路灯不亮") {
 		t.Errorf("without a name: %d", resp.StatusCode)
 	}
 	resp, _ = do("POST", path, with("do", "save"))

@@ -204,12 +204,3 @@ func (p page) With(data any) page {
 
 // Add is for numbers that people count from one.
 func (p page) Add(a, b int) int { return a + b }
-
-// Field is a field's error as a part shows it.
-func (p page) Field(errors map[string]string, name string) fieldError {
-	key := errors[name]
-	return fieldError{Name: name, Key: key, Text: p.T(key)}
-}
-
-// fieldError is what is wrong with a field; Key is "" if nothing is.
-type fieldError struct{ Name, Key, Text string }

@@ -13,6 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hotline12345/gateway/cmd/hotline/internal/ops/opstest"
 	"github.com/hotline12345/gateway/internal/call"
 	"github.com/hotline12345/gateway/internal/session"
 	"github.com/hotline12345/gateway/queue"
@@ -213,6 +216,14 @@ func checkHTML(t *testing.T, html string) {
 	if n := strings.Count(html, "<h1"); n > 1 {
 		t.Errorf("%d first headings", n)
 	}
+}
+
+func TestMetricsAreLinted(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	if _, err := New(Defaults(), newWorld(noon).deps(), slog.New(slog.DiscardHandler), reg); err != nil {
+		t.Fatal(err)
+	}
+	opstest.Lint(t, reg)
 }
 
 func TestClock(t *testing.T) {
