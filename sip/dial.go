@@ -180,6 +180,10 @@ func (d *dialling) ring(ctx context.Context, branches []branch, relayDTMF bool) 
 		b.inv.Setup = func(c *dialog.Call) { b.leg = d.leg(b.line, c, t) }
 		d.sw.ids.set(b.inv.CallID, d.info.ID)
 		d.sw.work.Go(func() {
+			select { // a call that is placed while the listeners start
+			case <-b.line.layer.Ready():
+			case <-try.Done():
+			}
 			c, err := b.line.layer.Invite(try, b.inv)
 			outcomes <- outcome{i, c, err}
 		})
@@ -270,7 +274,7 @@ func (d *dialling) leg(l *line, c *dialog.Call, t *talk) *leg {
 
 // connected joins an answered leg and its media.
 func (d *dialling) connected(l *leg, sound *media.Session) (call.Leg, error) {
-	params, err := l.talk.accept(l.dialog.Response().Body())
+	params, held, err := l.talk.accept(l.dialog.Response().Body())
 	if err == nil {
 		err = sound.Remote(l.allow(params))
 	}
@@ -280,7 +284,8 @@ func (d *dialling) connected(l *leg, sound *media.Session) (call.Leg, error) {
 		return nil, &call.DialError{Cause: call.CauseCodec, Status: 488, Err: err}
 	}
 	d.sw.begin(l, false)
-	l.join(sound, params.Codec)
+	l.join(sound)
+	l.settled(params, held)
 	l.watch()
 	return l, nil
 }

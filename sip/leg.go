@@ -51,8 +51,9 @@ var _ call.Leg = (*leg)(nil)
 
 // newLeg makes the leg of a dialog.
 func (s *Switch) newLeg(l *line, c *dialog.Call, info call.Info) *leg {
-	info.ID = s.ids.obtain(c.ID(), newID)
-	info.Peer, info.WireID, info.At = c.Peer(), c.ID(), time.Now()
+	info.WireID = c.Request().CallID().Value() // a dialog has its name when its INVITE left, the INVITE before
+	info.ID = s.ids.obtain(info.WireID, newID)
+	info.Peer, info.At = c.Peer(), time.Now()
 	return &leg{sw: s, line: l, dialog: c, info: info, log: s.log.With("call", info.ID),
 		digits: make(chan call.Digit, maxDigits), events: make(chan call.Event, maxEvents)}
 }
@@ -146,7 +147,7 @@ func (l *leg) open(ctx context.Context) ([]byte, error) {
 	opened, t := l.sound != nil, l.talk
 	l.mu.Unlock()
 	if opened {
-		return t.local(), nil
+		return t.local, nil
 	}
 	sound, err := l.sw.session(l.info.ID, false)
 	if err != nil {
@@ -154,10 +155,10 @@ func (l *leg) open(ctx context.Context) ([]byte, error) {
 	}
 	if t.delayed { // RFC 3261 section 13.3.1.4: the 200 offers, the ACK answers
 		sdp := t.offer(sound.LocalPort())
-		l.join(sound, "")
+		l.join(sound)
 		return sdp, nil
 	}
-	sdp, params, err := t.answer(sound.LocalPort())
+	sdp, params, held, err := t.answer(t.theirs, sound.LocalPort())
 	if err == nil {
 		err = sound.Remote(l.allow(params))
 	}
@@ -165,7 +166,8 @@ func (l *leg) open(ctx context.Context) ([]byte, error) {
 		sound.Close()
 		return nil, l.refuse(ctx, call.CauseCodec, err)
 	}
-	l.join(sound, params.Codec)
+	l.join(sound)
+	l.settled(params, held)
 	return sdp, nil
 }
 
@@ -174,7 +176,7 @@ func (l *leg) completed() error {
 	if !l.talk.delayed {
 		return nil
 	}
-	params, err := l.talk.accept(l.dialog.AckBody())
+	params, held, err := l.talk.accept(l.dialog.AckBody())
 	if err == nil {
 		err = l.with(func(s *media.Session) error { return s.Remote(l.allow(params)) })
 	}
@@ -182,9 +184,7 @@ func (l *leg) completed() error {
 		l.end(call.Ended{Cause: call.CauseCodec})
 		return fmt.Errorf("sip: the answer of the ACK: %w", err)
 	}
-	l.mu.Lock()
-	l.info.Codec = params.Codec
-	l.mu.Unlock()
+	l.settled(params, held)
 	return nil
 }
 
@@ -199,9 +199,9 @@ func (l *leg) refuse(ctx context.Context, cause call.Cause, why error) error {
 }
 
 // join gives the leg its session. One that ended meanwhile closes it.
-func (l *leg) join(sound *media.Session, codec call.Codec) {
+func (l *leg) join(sound *media.Session) {
 	l.mu.Lock()
-	l.sound, l.info.Codec = sound, codec
+	l.sound = sound
 	l.mu.Unlock()
 	sound.OnDigit(l.press)
 	sound.OnTimeout(func() {

@@ -2,28 +2,12 @@ package sip
 
 import (
 	"mime"
-	"net/netip"
 	"strconv"
 	"strings"
 
 	"github.com/hotline12345/gateway/internal/call"
 	"github.com/hotline12345/gateway/sip/dialog"
-	"github.com/hotline12345/gateway/sip/media"
 )
-
-// session opens the media of a leg.
-func (s *Switch) session(id string, relayDTMF bool) (*media.Session, error) {
-	return s.media.NewSession(media.SessionOptions{ID: id, RelayDTMF: relayDTMF})
-}
-
-// allow lets a leg's media move within the networks that its signalling may come from.
-func (l *leg) allow(p media.Params) media.Params {
-	p.Allowed = within(l.sw.cfg.PhoneSources)
-	if l.trunk != nil {
-		p.Allowed = func(a netip.Addr) bool { return l.trunk.Contains(a) }
-	}
-	return p
-}
 
 // hear sets what is done with the party's requests in mid-call. It comes before any response of ours.
 func (l *leg) hear() {
@@ -32,49 +16,6 @@ func (l *leg) hear() {
 	if l.line.phones { // a carrier does not send our callers elsewhere
 		l.dialog.OnRefer(l.referred)
 	}
-}
-
-// reoffered answers a re-INVITE or an UPDATE: the party holds, comes back, or moves its media.
-func (l *leg) reoffered(offer []byte) (answer []byte, status int) {
-	l.mu.Lock()
-	sound, t := l.sound, l.talk
-	l.mu.Unlock()
-	if sound == nil {
-		return nil, 491 // our own answer is on its way
-	}
-	if offer == nil { // their re-INVITE asks for our offer; the ACK brings the answer to this hook
-		l.asked = true
-		return t.offer(sound.LocalPort()), 200
-	}
-	params, err := l.agree(t, offer, &answer, sound.LocalPort())
-	if err == nil {
-		err = sound.Remote(l.allow(params))
-	}
-	if err != nil {
-		l.log.Warn("an offer in mid-call was refused", "error", err)
-		return nil, call.CauseCodec.Status()
-	}
-	l.mu.Lock()
-	was, is := l.held, !params.Send
-	l.held, l.info.Codec = is, params.Codec
-	l.mu.Unlock()
-	switch {
-	case is && !was:
-		l.tell(call.HoldEvent, "")
-	case was && !is:
-		l.tell(call.ResumeEvent, "")
-	}
-	return answer, 200
-}
-
-// agree takes an offer, or the answer to an offer of ours that a re-INVITE asked for.
-func (l *leg) agree(t *talk, offer []byte, answer *[]byte, port int) (p media.Params, err error) {
-	if l.asked {
-		l.asked = false
-		return t.accept(offer)
-	}
-	*answer, p, err = t.reoffered(offer, port)
-	return p, err
 }
 
 // informed takes the key of an INFO.
@@ -134,19 +75,4 @@ func (l *leg) referred(r *dialog.Refer) bool {
 	l.tell(call.TransferEvent, target)
 	r.Done(true)
 	return true
-}
-
-// acceptable reads the offer of an incoming leg; a cause says why it cannot be answered.
-func (l *leg) acceptable() (call.Cause, bool) {
-	l.talk = l.sw.newTalk()
-	body := l.dialog.Request().Body()
-	if len(body) == 0 {
-		l.talk.delayed = true
-		return 0, true
-	}
-	l.talk.remote = body
-	if _, _, err := l.talk.params(body); err != nil {
-		return call.CauseCodec, false
-	}
-	return 0, true
 }

@@ -1,75 +1,127 @@
 package sip
 
 import (
-	"errors"
-	"fmt"
 	"net/netip"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/hotline12345/gateway/internal/call"
 	"github.com/hotline12345/gateway/sip/media"
+	"github.com/hotline12345/gateway/sip/sdp"
 )
 
-// TEMPORARY until sip/sdp stands.
+// talk is a leg's side of its session description, kept over re-offers.
 type talk struct {
+	sdp     sdp.Local
 	ip      netip.Addr
-	delayed bool
-	remote  []byte
-	mine    []byte
-	version int
+	theirs  []byte // the offer of an incoming INVITE
+	delayed bool   // the INVITE had none: ours goes in the 200, the answer comes with the ACK
+	local   []byte // what goes with 183 and 200
 }
 
-func (s *Switch) newTalk() *talk { return &talk{ip: s.media.AdvertiseIP()} }
-func (t *talk) local() []byte    { return t.mine }
-func (t *talk) body(port int, dir string) []byte {
-	t.version++
-	t.mine = []byte(fmt.Sprintf("v=0\r\no=- 1 %d IN IP4 %s\r\ns=-\r\nc=IN IP4 %s\r\nt=0 0\r\nm=audio %d RTP/AVP 8 101\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:101 telephone-event/8000\r\na=%s\r\n", t.version, t.ip, t.ip, port, dir))
-	return t.mine
+func (s *Switch) newTalk() *talk { return &talk{ip: s.media.AdvertiseIP(), sdp: sdp.Local{Mux: true}} }
+
+// at sets our own end.
+func (t *talk) at(port int) { t.sdp.Addr = netip.AddrPortFrom(t.ip, uint16(port)) }
+
+// offer is a description of ours.
+func (t *talk) offer(port int) []byte {
+	t.at(port)
+	t.local = t.sdp.Offer(sdp.SendRecv)
+	return t.local
 }
-func (t *talk) offer(port int) []byte { return t.body(port, "sendrecv") }
-func (t *talk) params(b []byte) (media.Params, string, error) {
-	p := media.Params{Codec: call.PCMA, PayloadType: 8, DTMFType: 101, RecvDTMFType: 101, Ptime: 20 * time.Millisecond, Send: true, Recv: true}
-	dir := "sendrecv"
-	var ip netip.Addr
-	for line := range strings.SplitSeq(string(b), "\n") {
-		line = strings.TrimSpace(line)
-		if v, ok := strings.CutPrefix(line, "c=IN IP4 "); ok {
-			ip, _ = netip.ParseAddr(v)
-		}
-		if v, ok := strings.CutPrefix(line, "m=audio "); ok {
-			f := strings.Fields(v)
-			n, _ := strconv.Atoi(f[0])
-			p.Addr = netip.AddrPortFrom(ip, uint16(n))
-			if !strings.Contains(" "+v+" ", " 8 ") {
-				return p, dir, errors.New("no codec")
-			}
-		}
-		switch line {
-		case "a=sendonly":
-			p.Send, dir = false, "recvonly"
-		case "a=inactive":
-			p.Send, p.Recv, dir = false, false, "inactive"
-		}
-	}
-	if !p.Addr.IsValid() {
-		return p, dir, errors.New("no address")
-	}
-	return p, dir, nil
+
+// accept reads the answer to our offer.
+func (t *talk) accept(answer []byte) (media.Params, bool, error) {
+	r, err := t.sdp.Accept(answer)
+	return params(r), r.Hold, err
 }
-func (t *talk) answer(port int) ([]byte, media.Params, error) {
-	p, dir, err := t.params(t.remote)
+
+// answer answers an offer.
+func (t *talk) answer(offer []byte, port int) ([]byte, media.Params, bool, error) {
+	t.at(port)
+	b, r, err := t.sdp.Answer(offer)
+	t.local = b
+	return b, params(r), r.Hold, err
+}
+
+// speakable tells whether an offer can be answered at all.
+func speakable(offer []byte) error {
+	_, _, err := new(sdp.Local).Answer(offer)
+	return err
+}
+
+// params is what a description means for the media.
+func params(r sdp.Remote) media.Params {
+	return media.Params{Addr: r.Addr, RTCP: r.RTCP, Mux: r.Mux, Codec: r.Codec, PayloadType: r.PayloadType,
+		DTMFType: r.EventType, RecvDTMFType: r.RecvEventType, Ptime: r.PTime, Send: r.Send, Recv: r.Recv}
+}
+
+// session opens the media of a leg.
+func (s *Switch) session(id string, relayDTMF bool) (*media.Session, error) {
+	return s.media.NewSession(media.SessionOptions{ID: id, RelayDTMF: relayDTMF})
+}
+
+// allow lets a leg's media move within the networks that its signalling may come from.
+func (l *leg) allow(p media.Params) media.Params {
+	p.Allowed = within(l.sw.cfg.PhoneSources)
+	if l.trunk != nil {
+		p.Allowed = l.trunk.Contains
+	}
+	return p
+}
+
+// acceptable reads the offer of an incoming leg; a cause says why it cannot be answered.
+func (l *leg) acceptable() (call.Cause, bool) {
+	l.talk = l.sw.newTalk()
+	l.talk.theirs = l.dialog.Request().Body()
+	l.talk.delayed = len(l.talk.theirs) == 0
+	if !l.talk.delayed && speakable(l.talk.theirs) != nil {
+		return call.CauseCodec, false
+	}
+	return 0, true
+}
+
+// reoffered answers a re-INVITE or an UPDATE: the party holds, comes back, or moves its media.
+func (l *leg) reoffered(offer []byte) (answer []byte, status int) {
+	l.mu.Lock()
+	sound, t := l.sound, l.talk
+	l.mu.Unlock()
+	if sound == nil {
+		return nil, 491 // our own answer is on its way
+	}
+	if offer == nil { // it asks for our offer; the ACK brings the answer to this hook
+		l.asked = true
+		return t.offer(sound.LocalPort()), 200
+	}
+	var p media.Params
+	var held bool
+	var err error
+	if l.asked {
+		l.asked = false
+		p, held, err = t.accept(offer)
+	} else {
+		answer, p, held, err = t.answer(offer, sound.LocalPort())
+	}
+	if err == nil {
+		err = sound.Remote(l.allow(p))
+	}
 	if err != nil {
-		return nil, p, err
+		l.log.Warn("an offer in mid-call was refused", "error", err)
+		return nil, call.CauseCodec.Status()
 	}
-	return t.body(port, dir), p, nil
+	l.settled(p, held)
+	return answer, 200
 }
-func (t *talk) accept(b []byte) (media.Params, error) {
-	p, _, err := t.params(b)
-	return p, err
-}
-func (t *talk) reoffered(offer []byte, port int) ([]byte, media.Params, error) {
-	t.remote = offer
-	return t.answer(port)
+
+// settled notes what an offer and its answer changed.
+func (l *leg) settled(p media.Params, held bool) {
+	l.mu.Lock()
+	was := l.held
+	l.held, l.info.Codec = held, p.Codec
+	l.mu.Unlock()
+	switch {
+	case held && !was:
+		l.tell(call.HoldEvent, "")
+	case was && !held:
+		l.tell(call.ResumeEvent, "")
+	}
 }

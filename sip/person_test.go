@@ -6,10 +6,12 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,6 +37,7 @@ type person struct {
 	other     chan siptest.Message
 
 	once    sync.Once
+	left    atomic.Bool
 	closing sync.WaitGroup
 
 	mu     sync.Mutex
@@ -49,7 +52,7 @@ type person struct {
 	ears   []byte
 }
 
-// newPerson sits down at a telephone that speaks to peer.
+// newPerson is someone at a telephone that speaks to peer; the test lets them leave.
 func newPerson(t *testing.T, user string, peer netip.AddrPort) *person {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -60,16 +63,37 @@ func newPerson(t *testing.T, user string, peer netip.AddrPort) *person {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &person{t: t, conn: conn, rtp: rtp, phone: siptest.NewPhone(t, conn, user, peer),
+	p := &person{t: t, conn: conn, rtp: rtp,
 		answered: make(chan struct{}), refused: make(chan siptest.Message, 8), ended: make(chan siptest.Message, 8),
 		rung: make(chan siptest.Message, 8), cancelled: make(chan siptest.Message, 8),
 		provision: make(chan siptest.Message, 64), reoffered: make(chan siptest.Message, 8), other: make(chan siptest.Message, 64)}
-	t.Cleanup(func() {
-		_ = conn.Close()
-		_ = rtp.Close()
-		p.closing.Wait()
-	})
+	p.phone = newPhone(p, user, peer)
 	return p
+}
+
+// leave closes the telephone.
+func (p *person) leave() {
+	p.left.Store(true)
+	_ = p.conn.Close()
+	_ = p.rtp.Close()
+	p.closing.Wait()
+}
+
+func newPhone(p *person, user string, peer netip.AddrPort) *siptest.Phone {
+	return siptest.NewPhone(quiet{p}, p.conn, user, peer)
+}
+
+// quiet keeps a telephone whose person has left from failing the test.
+type quiet struct{ p *person }
+
+func (q quiet) Helper() {}
+
+func (q quiet) Fatalf(format string, args ...any) {
+	if q.p.left.Load() {
+		runtime.Goexit()
+	}
+	q.p.t.Errorf(format, args...)
+	q.p.t.FailNow()
 }
 
 // sit begins to answer what comes.
@@ -114,7 +138,7 @@ func (p *person) take(m siptest.Message) {
 		p.ended <- m
 	case m.Method() == "ACK":
 	case m.Method() != "":
-		p.call.Respond(m, 200, "")
+		p.phone.Respond(m, 200, p.phone.Name("tag"), "")
 		p.other <- m
 	case of != "INVITE":
 		p.other <- m

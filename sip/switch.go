@@ -102,8 +102,8 @@ func New(cfg Config, deps Deps) (*Switch, error) {
 		return nil, err
 	}
 	if cfg.SpoolDir != "" {
-		if s.spool, err = openSpool(cfg.SpoolDir); err != nil {
-			return nil, err
+		if s.spool, err = dialog.NewFileSpool(cfg.SpoolDir); err != nil {
+			return nil, fmt.Errorf("spool_dir: %w; write a directory that the gateway may write to", err)
 		}
 	}
 	return s, nil

@@ -34,6 +34,7 @@ type wire struct {
 	served chan error
 
 	mu      sync.Mutex
+	people  []*person         // who leave when the switch has ended
 	handler chan call.Handler // one value while a handler is set
 	ladder  []string
 }
@@ -48,15 +49,25 @@ func loopback() Config {
 	return cfg
 }
 
+// farFuture is when nothing expires in a test.
+var farFuture = time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
+
 func newWire(t *testing.T, change func(*Config)) *wire {
 	t.Helper()
 	cfg := loopback()
 	if change != nil {
 		change(&cfg)
 	}
+	return newWireOn(t, cfg, func(*Deps) {})
+}
+
+func newWireOn(t *testing.T, cfg Config, change func(*Deps)) *wire {
+	t.Helper()
 	w := &wire{t: t, served: make(chan error, 1), handler: make(chan call.Handler, 1)}
-	sw, err := New(cfg, Deps{Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewPedanticRegistry(),
-		Credentials: staff{}, Node: "n1", Trace: w.trace})
+	deps := Deps{Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewPedanticRegistry(),
+		Credentials: staff{}, Node: "n1", Trace: w.trace}
+	change(&deps)
+	sw, err := New(cfg, deps)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,6 +82,9 @@ func newWire(t *testing.T, change func(*Config)) *wire {
 		stop()
 		if err := <-w.served; err != nil {
 			t.Errorf("Serve: %v", err)
+		}
+		for _, p := range w.people {
+			p.leave()
 		}
 	})
 	return w
@@ -125,8 +139,15 @@ func (s served) Serve(ctx context.Context, h call.Handler) error {
 func (w *wire) Call(info call.Info) calltest.Peer { return w.caller(info.Caller.Raw).dial(info.Called) }
 
 // caller is someone who may call by the trunk.
-func (w *wire) caller(number string) *person {
-	return newPerson(w.t, number, w.sw.Addr(false)).sit()
+func (w *wire) caller(number string) *person { return w.person(number, false).sit() }
+
+// person is someone who does not sit yet.
+func (w *wire) person(user string, phones bool) *person {
+	p := newPerson(w.t, user, w.sw.Addr(phones))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.people = append(w.people, p)
+	return p
 }
 
 // Phone implements [calltest.Harness].
@@ -134,7 +155,7 @@ func (w *wire) Phone(at string) calltest.Peer { return w.agent(at) }
 
 // agent is someone at a registered telephone.
 func (w *wire) agent(extension string) *person {
-	p := newPerson(w.t, extension, w.sw.Addr(true))
+	p := w.person(extension, true)
 	p.register(password)
 	return p.sit()
 }
