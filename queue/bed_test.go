@@ -187,7 +187,7 @@ func (n *node) offer(t session.Ticket) session.Offer {
 // due makes a deadline past and lets the node sweep.
 func (b *bed) due(n *node, set, member string) {
 	b.t.Helper()
-	if err := b.store.Client().Do(b.t.Context(), "ZADD", prefix+":"+set, "XX", 1, member).Err(); err != nil {
+	if err := b.store.Blocking().Do(b.t.Context(), "ZADD", prefix+":"+set, "XX", 1, member).Err(); err != nil {
 		b.t.Fatal(err)
 	}
 	n.beat(b.t.Context())
@@ -196,7 +196,7 @@ func (b *bed) due(n *node, set, member string) {
 // events is the names of what happened to a call.
 func (b *bed) events(id string) (names []string) {
 	b.t.Helper()
-	all, err := b.store.Client().XRange(b.t.Context(), prefix+":ev", "-", "+").Result()
+	all, err := b.store.Blocking().XRange(b.t.Context(), prefix+":ev", "-", "+").Result()
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -191,7 +191,7 @@ func (q *Queue) wrapLocal() {
 
 // matchLocal offers this node's callers, foremost first, the agents whose phones it owns.
 func (q *Queue) matchLocal() {
-	if time.Since(q.since) < localAfter {
+	if time.Since(q.since) < q.grace {
 		return
 	}
 	for _, t := range q.line() {

@@ -48,6 +48,9 @@ func TestRandomEvents(t *testing.T) {
 		}
 		for _, name := range names {
 			n := b.node(name)
+			n.mu.Lock()
+			n.grace = 0
+			n.mu.Unlock()
 			w.nodes = append(w.nodes, n)
 			for i := range 3 {
 				id := fmt.Sprintf("%sa%d", name, i)
@@ -55,15 +58,21 @@ func TestRandomEvents(t *testing.T) {
 				n.login(id, "general", "road")
 			}
 		}
-		for range 400 {
+		for range 200 {
 			w.step()
 			w.check()
 		}
-		for _, n := range w.nodes {
+		for _, n := range slices.Concat(w.nodes, w.nodes, w.nodes) {
 			n.away()
-			w.step()
+			for range 60 {
+				w.step()
+			}
 			n.back()
 			w.check()
+			for range 40 {
+				w.step()
+				w.check()
+			}
 		}
 		w.drain()
 	})
@@ -178,7 +187,7 @@ func (w *world) check() {
 	w.t.Helper()
 	ctx := context.Background()
 	ids := w.ids()
-	cmds, err := w.store.Client().TxPipelined(ctx, func(p redis.Pipeliner) error {
+	cmds, err := w.store.Blocking().TxPipelined(ctx, func(p redis.Pipeliner) error {
 		for _, id := range w.agents {
 			p.HGetAll(ctx, prefix+":a:"+id)
 		}

@@ -50,6 +50,7 @@ type Queue struct {
 	mu      sync.Mutex
 	online  bool // Redis has this node's state
 	since   time.Time
+	grace   time.Duration // localAfter, but in tests
 	skew    time.Duration // Redis' clock - ours
 	tickets map[string]*ticket
 	agents  map[string]agent // those of this node
@@ -67,7 +68,7 @@ func New(cfg Config, deps Deps) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &Queue{cfg: cfg, deps: deps, scripts: scripts, queues: make(map[string]QueueConfig), since: time.Now(),
+	q := &Queue{cfg: cfg, deps: deps, scripts: scripts, queues: make(map[string]QueueConfig), since: time.Now(), grace: localAfter,
 		tickets: make(map[string]*ticket), agents: make(map[string]agent), stale: make(map[string]bool),
 		watch: make(map[chan struct{}]struct{})}
 	for _, qc := range cfg.Queues {

@@ -168,7 +168,7 @@ func TestACallerWhoLeavesWhileItRings(t *testing.T) {
 		n.offer(caller)
 		n.must(caller.Leave(t.Context(), session.LeaveAbandon))
 		n.must(caller.Leave(t.Context(), session.LeaveAbandon))
-		score, err := b.store.Client().ZScore(t.Context(), prefix+":idle:general", "n1a").Result()
+		score, err := b.store.Blocking().ZScore(t.Context(), prefix+":idle:general", "n1a").Result()
 		if err != nil || int64(score) != 1e13+since.UnixMilli() {
 			t.Fatalf("idle since %.0f, want %d: %v", score, since.UnixMilli(), err)
 		}

@@ -25,7 +25,7 @@ return {ok and 1 or 0, a.state, redis.call('ZSCORE', K .. 'idle:general', 'a') a
   redis.call('SISMEMBER', K .. 'on:general', 'a'), redis.call('ZSCORE', K .. 'wrap', 'a') and 1 or 0}`)
 		for event := range agentSteps {
 			for _, from := range AgentStates() {
-				if err := b.store.Client().FlushAll(t.Context()).Err(); err != nil {
+				if err := b.store.Blocking().FlushAll(t.Context()).Err(); err != nil {
 					t.Fatal(err)
 				}
 				reply, err := script.Run(t.Context(), b.store.Blocking(), []string{prefix}, "", string(from), event).Slice()
@@ -68,7 +68,7 @@ local ok = entry_step(c, ARGV[3], nil, 'NAME')
 return {ok and 1 or 0, c.state, redis.call('ZSCORE', K .. 'wait:general', 'c') and 1 or 0, redis.call('EXISTS', K .. 'c:c')}`)
 		for event := range entrySteps {
 			for _, from := range EntryStates() {
-				if err := b.store.Client().FlushAll(t.Context()).Err(); err != nil {
+				if err := b.store.Blocking().FlushAll(t.Context()).Err(); err != nil {
 					t.Fatal(err)
 				}
 				reply, err := script.Run(t.Context(), b.store.Blocking(), []string{prefix}, "", string(from), event).Slice()

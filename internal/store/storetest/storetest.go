@@ -156,7 +156,7 @@ func (r *Redis) stop() {
 func Open(tb testing.TB, addr string) *store.Store {
 	tb.Helper()
 	cfg := store.Defaults()
-	cfg.Timeout = 250 * time.Millisecond
+	cfg.Timeout, cfg.SlowTimeout = time.Second, 5*time.Second
 	if addr != "" {
 		cfg.Addrs = []string{addr}
 	}
