@@ -1,4 +1,4 @@
-// Package configs holds the defaults that are built into the program: flows and prompts.
+// Package configs holds what is built into the program: flows, prompts, and an example to start from.
 package configs
 
 import "embed"
@@ -12,3 +12,8 @@ var Flows embed.FS
 //
 //go:embed prompts
 var Prompts embed.FS
+
+// Example is hotline.yaml: a configuration to start from.
+//
+//go:embed hotline.yaml
+var Example []byte

@@ -48,7 +48,7 @@ const StrategyLongestIdle = "longest-idle"
 // Defaults is one queue for all.
 func Defaults() Config {
 	return Config{
-		Queues:   []QueueConfig{DefaultQueue("general", "综合", "General")},
+		Queues:   []QueueConfig{DefaultQueue("default", "综合", "General")},
 		Strategy: StrategyLongestIdle, AutoPauseAfter: 1, RedialWindow: 120 * time.Second,
 		ShortAbandon: 5 * time.Second, StoreTimeout: 100 * time.Millisecond, DeadAfter: 5 * time.Second,
 	}

@@ -27,8 +27,9 @@ type Config struct {
 	// AnnounceAgent reads the agent's number to the caller when they are joined.
 	AnnounceAgent bool `yaml:"announce_agent"`
 	// DefaultQueue takes callers whose flow failed, or who are in danger.
-	DefaultQueue string          `yaml:"default_queue"`
-	Emergency    EmergencyConfig `yaml:"emergency"`
+	DefaultQueue string `yaml:"default_queue"`
+	// Emergency is a section of its own in the file.
+	Emergency EmergencyConfig `yaml:"-"`
 }
 
 // EmergencyConfig says how a caller in danger reaches a service (Art. 9(1)).
@@ -141,8 +142,8 @@ func (e EmergencyConfig) validate() (errs []error) {
 	return errs
 }
 
-// routes are the ways to a service that the configuration allows.
-func (e EmergencyConfig) routes(svc Service) []Route {
+// RoutesTo are the ways to a service that the configuration allows, each with its forms.
+func (e EmergencyConfig) RoutesTo(svc Service) []Route {
 	routes := e.Routes[svc]
 	if !e.Live {
 		routes = []Route{{Trunk: e.DrillTrunk, Number: e.DrillNumber + string(svc)}}

@@ -181,7 +181,7 @@ type attemptNews struct {
 // summon calls a service by its routes in order. A route that gives no response in time, or fails, is
 // replaced by the next; one that does not ring in time is joined by the next, and the first answer wins.
 func (s *story) summon(ctx context.Context, svc Service, pressed time.Time) (call.Leg, error) {
-	routes := s.m.cfg.Emergency.routes(svc)
+	routes := s.m.cfg.Emergency.RoutesTo(svc)
 	news := make(chan attemptNews, 2*len(routes))
 	var tries []attempt
 	start := func() bool {

@@ -13,7 +13,7 @@ func (m *Manager) lostCDR(c call.Checkpoint, rec Recovered, recorded bool) journ
 		Outcome: string(OutcomeFault), EndReason: string(call.EndNodeLost), Language: c.Language, Evidence: "none"}
 	if recorded {
 		cdr.Trunk, cdr.Called, cdr.Started = rec.Facts.Trunk, rec.Facts.Called, rec.Facts.Started
-		cdr.Recording, cdr.Evidence = rec.Sealed.ID, "partial"
+		cdr.Recording, cdr.Evidence = rec.Sealed.ID, rec.evidence()
 		cdr.RequestIDs = []string{c.CallID}
 	}
 	return cdr

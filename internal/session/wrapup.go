@@ -16,6 +16,9 @@ const (
 	revisionRecorded = 2
 )
 
+// diskPatience is how long a call waits for a disk that hangs; then it goes on unrecorded.
+const diskPatience = 500 * time.Millisecond
+
 // record begins the call's recording, once, when there is someone to hear: a talk, a message, danger.
 // Without room the call goes on unrecorded, and is marked so.
 func (s *story) record(kind string) {
@@ -23,7 +26,9 @@ func (s *story) record(kind string) {
 		s.mark(kind)
 		return
 	}
-	rec, err := s.m.Recorder.Start(s.leg.Context(), RecordingFacts{CallID: s.id, Trunk: s.info.Trunk,
+	ctx, stop := context.WithTimeout(s.leg.Context(), diskPatience)
+	defer stop()
+	rec, err := s.m.Recorder.Start(ctx, RecordingFacts{CallID: s.id, Trunk: s.info.Trunk,
 		Called: s.info.Called, Started: time.Now(), Node: s.m.cfg.Node})
 	if err != nil {
 		s.unrecorded("start", err)
@@ -248,6 +253,14 @@ type Recovered struct {
 	Sealed Sealed
 }
 
+// evidence is "partial" when the kill cut the recording, and "recorded" when it had been finished.
+func (r Recovered) evidence() string {
+	if r.Sealed.Partial {
+		return "partial"
+	}
+	return "recorded"
+}
+
 // Recover finishes what a killed node left: each recording is handed over, marked partial, and each
 // call gets its CDR. It runs before the first call is taken.
 func (m *Manager) Recover(ctx context.Context) error {
@@ -288,7 +301,7 @@ func (m *Manager) recoverCall(ctx context.Context, c call.Checkpoint, rec Recove
 	for _, h := range overs {
 		h.At = time.Now()
 		if recorded {
-			h.Recording, h.Evidence = &rec.Sealed, "partial"
+			h.Recording, h.Evidence = &rec.Sealed, rec.evidence()
 		}
 		if h.Facts == nil {
 			h.Facts = map[string]any{}

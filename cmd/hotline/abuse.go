@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hotline12345/gateway/abuse"
+	"github.com/hotline12345/gateway/cmd/hotline/internal/app"
+)
+
+func abuseCmd(o *options) *cobra.Command {
+	list := verb(o, "list", "List the measures under Article 29", cobra.NoArgs, func(cmd *cobra.Command, c *client, _ []string) error {
+		var cases []abuse.Case
+		if err := c.get(cmd.Context(), "/measures", &cases); err != nil {
+			return err
+		}
+		var rows [][]string
+		for _, m := range cases {
+			rows = append(rows, caseRow(m))
+		}
+		return table(cmd.OutOrStdout(), caseHeading, rows)
+	})
+	show := verb(o, "show DECISION", "Show a measure", cobra.ExactArgs(1), func(cmd *cobra.Command, c *client, args []string) error {
+		var m abuse.Case
+		if err := c.get(cmd.Context(), "/measures/"+url.PathEscape(args[0]), &m); err != nil {
+			return err
+		}
+		if err := table(cmd.OutOrStdout(), caseHeading, [][]string{caseRow(m)}); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(cmd.OutOrStdout(), "facts:", m.Reason)
+		return err
+	})
+	var order app.MeasureOrder
+	suspend := verb(o, "suspend NUMBER", "Suspend a number from agents for a while", cobra.ExactArgs(1), func(cmd *cobra.Command, c *client, args []string) error {
+		order.Number, order.By = args[0], me()
+		var m abuse.Case
+		if err := c.post(cmd.Context(), "/measures", order, &m); err != nil {
+			return err
+		}
+		return table(cmd.OutOrStdout(), caseHeading, [][]string{caseRow(m)})
+	})
+	suspend.Flags().StringVar(&order.Clause, "clause", "29-1", "29-1 or 29-2")
+	suspend.Flags().IntVar(&order.Level, "level", 1, "1 to 3")
+	suspend.Flags().DurationVar(&order.For, "for", 0, "how long; at most, and by default, the level's term")
+	suspend.Flags().StringVar(&order.Reason, "reason", "", "the facts, without personal data (required)")
+	_ = suspend.MarkFlagRequired("reason") // the flag exists
+	var reason string
+	restore := verb(o, "restore DECISION", "Lift a measure at once", cobra.ExactArgs(1), func(cmd *cobra.Command, c *client, args []string) error {
+		var m abuse.Case
+		if err := c.post(cmd.Context(), "/measures/"+url.PathEscape(args[0])+"/restore", app.Act{By: me(), Reason: reason}, &m); err != nil {
+			return err
+		}
+		return table(cmd.OutOrStdout(), caseHeading, [][]string{caseRow(m)})
+	})
+	restore.Flags().StringVar(&reason, "reason", "", "why (required)")
+	_ = restore.MarkFlagRequired("reason") // the flag exists
+	return group("abuse", "Measures under Article 29", list, show, suspend, restore)
+}
+
+const caseHeading = "DECISION\tCLAUSE\tLEVEL\tSTATE\tFROM\tUNTIL\tBY"
+
+func caseRow(m abuse.Case) []string {
+	return []string{m.Decision, m.Clause, fmt.Sprint(m.Level), string(m.State), m.From.Format(time.RFC3339), m.Until.Format(time.RFC3339), m.Actor}
+}

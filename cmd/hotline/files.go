@@ -1,0 +1,309 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+	"github.com/goccy/go-yaml"
+	"github.com/invopop/jsonschema"
+	"github.com/spf13/cobra"
+
+	"github.com/hotline12345/gateway/cmd/hotline/internal/config"
+	"github.com/hotline12345/gateway/configs"
+	"github.com/hotline12345/gateway/internal/audit"
+	"github.com/hotline12345/gateway/internal/recording"
+	"github.com/hotline12345/gateway/internal/staff"
+	"github.com/hotline12345/gateway/ivr"
+	"github.com/hotline12345/gateway/ivr/prompt"
+)
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+func configCmd(o *options) *cobra.Command {
+	check := &cobra.Command{Use: "check", Short: "Check the configuration and everything it names", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := config.Load(o.config, o.sets)
+			if err != nil {
+				return err
+			}
+			if _, err := flows(cfg); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "the configuration is right")
+			return err
+		}}
+	example := &cobra.Command{Use: "example", Short: "Print a commented configuration to start from", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := cmd.OutOrStdout().Write(configs.Example)
+			return err
+		}}
+	effective := &cobra.Command{Use: "effective", Short: "Print every setting in force, defaults included", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := config.Load(o.config, o.sets)
+			if err != nil {
+				return err
+			}
+			b, err := yaml.Marshal(cfg)
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(b)
+			return err
+		}}
+	schema := &cobra.Command{Use: "schema", Short: "Print the JSON schema of the configuration", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r := jsonschema.Reflector{FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true}
+			b, err := r.Reflect(config.Config{}).MarshalJSON()
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), string(b))
+			return err
+		}}
+	return group("config", "Check, show and explain the configuration", check, example, effective, schema)
+}
+
+// flows loads the flows as the gateway would, without running it.
+func flows(cfg config.Config) (*ivr.Engine, error) {
+	prompts, err := prompt.New(cfg.Prompts, nil)
+	if err != nil {
+		return nil, err
+	}
+	var queues []string
+	for _, q := range cfg.Queue.Queues {
+		queues = append(queues, q.Name)
+	}
+	return ivr.New(cfg.IVR, prompts, queues, slog.New(slog.DiscardHandler), nil)
+}
+
+func flowCmd(o *options) *cobra.Command {
+	load := func(file string) (config.Config, *prompt.Catalogue, *ivr.Flow, []ivr.Problem, error) {
+		cfg, err := config.Load(o.config, o.sets)
+		if err != nil {
+			return cfg, nil, nil, nil, err
+		}
+		prompts, err := prompt.New(cfg.Prompts, nil)
+		if err != nil {
+			return cfg, nil, nil, nil, err
+		}
+		src, err := os.ReadFile(file)
+		if err != nil {
+			return cfg, nil, nil, nil, err
+		}
+		known := ivr.Known{Prompts: prompts, Targets: sortedKeys(cfg.IVR.Targets)}
+		for _, q := range cfg.Queue.Queues {
+			known.Queues = append(known.Queues, q.Name)
+		}
+		flow, problems := ivr.Check(file, src, known)
+		return cfg, prompts, flow, problems, nil
+	}
+	report := func(out io.Writer, problems []ivr.Problem) error {
+		for _, p := range problems {
+			fmt.Fprintln(out, p.Error())
+		}
+		if n := len(ivr.Faults(problems)); n > 0 {
+			return fmt.Errorf("%d faults", n)
+		}
+		return nil
+	}
+	check := &cobra.Command{Use: "check FILE", Short: "Tell everything that is wrong with a flow", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, _, _, problems, err := load(args[0])
+			if err != nil {
+				return err
+			}
+			if err := report(cmd.OutOrStdout(), problems); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "the flow is right")
+			return err
+		}}
+	render := &cobra.Command{Use: "render FILE", Short: "Draw a flow", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, _, flow, problems, err := load(args[0])
+			if err != nil {
+				return err
+			}
+			if flow == nil {
+				return report(cmd.OutOrStdout(), problems)
+			}
+			_, err = fmt.Fprint(cmd.OutOrStdout(), ivr.Render(flow))
+			return err
+		}}
+	var script string
+	simulate := &cobra.Command{Use: "simulate FILE --script CALLS", Short: "Play scripted calls through a flow", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, prompts, flow, problems, err := load(args[0])
+			if err != nil {
+				return err
+			}
+			if flow == nil {
+				return report(cmd.OutOrStdout(), problems)
+			}
+			calls, err := os.ReadFile(script)
+			if err != nil {
+				return err
+			}
+			done, err := ivr.Simulate(flow, cfg.IVR, prompts, os.DirFS(filepath.Dir(args[0])), calls)
+			if err != nil {
+				return err
+			}
+			var failed []error
+			for _, s := range done {
+				fmt.Fprintf(cmd.OutOrStdout(), "%s\n%s", s.Name, s.Trace)
+				if s.Err != nil {
+					failed = append(failed, fmt.Errorf("%s: %w", s.Name, s.Err))
+				}
+			}
+			return errors.Join(failed...)
+		}}
+	simulate.Flags().StringVar(&script, "script", "", "the calls, a txtar archive (required)")
+	_ = simulate.MarkFlagRequired("script") // the flag exists
+	return group("flow", "Check, draw and try flows", check, render, simulate)
+}
+
+func auditCmd(o *options) *cobra.Command {
+	verify := &cobra.Command{Use: "verify", Short: "Check every audit chain in the data directory", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := config.Load(o.config, o.sets)
+			if err != nil {
+				return err
+			}
+			heads, err := audit.Verify(cfg.AuditDir())
+			for _, h := range heads {
+				fmt.Fprintf(cmd.OutOrStdout(), "%s\t%d entries\thead %s\n", h.Node, h.Seq, h.Hash)
+			}
+			return err
+		}}
+	return group("audit", "Look after the audit log", verify)
+}
+
+func recordingCmd(o *options) *cobra.Command {
+	var key string
+	with := func(run func(cmd *cobra.Command, r *recording.Recorder, keys []age.Identity, id string) error) func(*cobra.Command, []string) error {
+		return func(cmd *cobra.Command, args []string) error {
+			cfg, err := config.Load(o.config, o.sets)
+			if err != nil {
+				return err
+			}
+			if key == "" {
+				key = cfg.AgencyKey()
+			}
+			keys, err := recording.LoadIdentities(key)
+			if err != nil {
+				return fmt.Errorf("%w; name the agency's private key with --key", err)
+			}
+			if len(cfg.Recording.Recipients) == 0 {
+				recipient, err := recording.EnsureKey(cfg.AgencyKey())
+				if err != nil {
+					return err
+				}
+				cfg.Recording.Recipients = []string{recipient}
+			}
+			r, err := recording.New(cfg.Recording, recording.Deps{Log: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				return err
+			}
+			return run(cmd, r, keys, args[0])
+		}
+	}
+	verify := &cobra.Command{Use: "verify ID", Short: "Compare a recording with its manifest", Args: cobra.ExactArgs(1),
+		RunE: with(func(cmd *cobra.Command, r *recording.Recorder, keys []age.Identity, id string) error {
+			if err := r.Verify(cmd.Context(), id, keys...); err != nil {
+				return err
+			}
+			m, err := r.Manifest(id)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "the recording is as it was sealed: %.1f s, partial %t, sha256_sealed %s\n",
+				float64(m.Samples)/8000, m.Partial, m.SHA256Sealed)
+			return err
+		})}
+	export := &cobra.Command{Use: "export ID", Short: "Write a recording as a WAV file to standard output", Args: cobra.ExactArgs(1),
+		RunE: with(func(cmd *cobra.Command, r *recording.Recorder, keys []age.Identity, id string) error {
+			return r.Export(cmd.Context(), cmd.OutOrStdout(), id, keys...)
+		})}
+	cmd := group("recording", "Look after recordings", verify, export)
+	cmd.PersistentFlags().StringVar(&key, "key", "", "file with the agency's private key (default: that of the embedded default)")
+	return cmd
+}
+
+func staffCmd(o *options) *cobra.Command {
+	with := func(run func(cmd *cobra.Command, d *staff.Directory, realm string, args []string) error) func(*cobra.Command, []string) error {
+		return func(cmd *cobra.Command, args []string) (err error) {
+			cfg, err := config.Load(o.config, o.sets)
+			if err != nil {
+				return err
+			}
+			log, err := audit.Open(cfg.Audit, cfg.AuditDir(), cfg.Session.Node+"-cli", time.Now, slog.New(slog.DiscardHandler), nil)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, log.Close()) }()
+			d, err := staff.Open(cmd.Context(), cfg.Staff, cfg.Data, log, time.Now, nil)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, d.Close()) }()
+			return run(cmd, d, cfg.SIP.Registrar.Realm, args)
+		}
+	}
+	list := &cobra.Command{Use: "list", Short: "List the people", Args: cobra.NoArgs,
+		RunE: with(func(cmd *cobra.Command, d *staff.Directory, _ string, _ []string) error {
+			people, err := d.People(cmd.Context())
+			if err != nil {
+				return err
+			}
+			var rows [][]string
+			for _, p := range people {
+				rows = append(rows, []string{p.ID, p.Name, fmt.Sprint(p.Roles), p.Extension, strings.Join(sortedKeys(p.Queues), " ")})
+			}
+			return table(cmd.OutOrStdout(), "PERSON\tNAME\tROLES\tEXTENSION\tQUEUES", rows)
+		})}
+	p := staff.Person{Language: "zh"}
+	var roles []string
+	add := &cobra.Command{Use: "add ID", Short: "Add a person", Args: cobra.ExactArgs(1),
+		RunE: with(func(cmd *cobra.Command, d *staff.Directory, _ string, args []string) error {
+			p.ID = args[0]
+			for _, r := range roles {
+				p.Roles = append(p.Roles, staff.Role(r))
+			}
+			if p.Extension != "" {
+				p.Queues = map[string]int{"default": 1}
+			}
+			return d.Add(cmd.Context(), p, me())
+		})}
+	add.Flags().StringVar(&p.Name, "name", "", "as colleagues write it")
+	add.Flags().StringVar(&p.Extension, "extension", "", "the phone on their desk")
+	add.Flags().StringSliceVar(&roles, "role", []string{"agent"}, "agent, supervisor, manager, auditor or admin (repeatable)")
+	secret := func(use, short string, set func(cmd *cobra.Command, d *staff.Directory, realm, id, secret string) error) *cobra.Command {
+		return &cobra.Command{Use: use, Short: short + ", read from standard input", Args: cobra.ExactArgs(1),
+			RunE: with(func(cmd *cobra.Command, d *staff.Directory, realm string, args []string) error {
+				in, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), 4096))
+				if err != nil {
+					return err
+				}
+				return set(cmd, d, realm, args[0], strings.TrimRight(string(in), "\r\n"))
+			})}
+	}
+	return group("staff", "Keep the people of the line", list, add,
+		secret("password ID", "Set a person's console password", func(cmd *cobra.Command, d *staff.Directory, _, id, s string) error {
+			return d.SetPassword(cmd.Context(), id, s, me())
+		}),
+		secret("pin ID", "Set a person's PIN for the phone", func(cmd *cobra.Command, d *staff.Directory, _, id, s string) error {
+			return d.SetPIN(cmd.Context(), id, s, me())
+		}),
+		secret("phone EXTENSION", "Set the secret that an extension's phone registers with", func(cmd *cobra.Command, d *staff.Directory, realm, ext, s string) error {
+			return d.SetPhoneSecret(cmd.Context(), ext, realm, s, me())
+		}))
+}

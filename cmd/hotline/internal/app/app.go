@@ -1,0 +1,266 @@
+// Package app wires the gateway and runs it: the only place that knows everything.
+//
+// [New] makes every part and starts none; what can fail, fails there or in opening the sockets.
+// [App.Run] starts them from the ground up, drains when its context ends, and stops them in the
+// opposite order.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hotline12345/gateway/abuse"
+	"github.com/hotline12345/gateway/cmd/hotline/internal/config"
+	"github.com/hotline12345/gateway/cmd/hotline/internal/console"
+	"github.com/hotline12345/gateway/cmd/hotline/internal/ops"
+	"github.com/hotline12345/gateway/internal/audit"
+	"github.com/hotline12345/gateway/internal/call"
+	"github.com/hotline12345/gateway/internal/intake"
+	"github.com/hotline12345/gateway/internal/journal"
+	"github.com/hotline12345/gateway/internal/recording"
+	"github.com/hotline12345/gateway/internal/session"
+	"github.com/hotline12345/gateway/internal/staff"
+	"github.com/hotline12345/gateway/internal/store"
+	"github.com/hotline12345/gateway/ivr"
+	"github.com/hotline12345/gateway/ivr/emergency"
+	"github.com/hotline12345/gateway/ivr/prompt"
+	"github.com/hotline12345/gateway/queue"
+	"github.com/hotline12345/gateway/sip"
+	"github.com/hotline12345/gateway/sip/trunk"
+)
+
+// App is a gateway.
+type App struct {
+	cfg config.Config
+	log *slog.Logger
+	reg *prometheus.Registry
+
+	audit     *audit.Log
+	staff     *staff.Directory
+	store     *store.Store
+	journal   *journal.Journal
+	recorder  *recording.Recorder
+	outbox    *intake.Outbox
+	prompts   *prompt.Catalogue
+	flows     *ivr.Engine
+	queue     *queue.Queue
+	admission *abuse.Admission
+	sip       *sip.Switch
+	calls     *session.Manager
+	desk      *desk
+	queues    *queuesView
+	plan      *trunk.Plan
+	console   *console.Console
+	http      *ops.Server
+	control   *control
+	mux       *http.ServeMux
+
+	// Newcomers are the people of a first start, to be shown once.
+	Newcomers []staff.Credential
+
+	closers  []func() error // last in, first out
+	draining chan struct{}
+	last     chan struct{} // the second signal
+	endOnce  sync.Once
+}
+
+// New makes a gateway. Nothing runs yet; on an error everything is closed again.
+func New(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *App, err error) {
+	a := &App{cfg: cfg, log: log, reg: ops.NewRegistry(), draining: make(chan struct{}), last: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.close())
+		}
+	}()
+	for _, step := range []func(context.Context) error{
+		a.makeData, a.makePeople, a.makeStore, a.makeBooks, a.makeFlows, a.makeSwitch, a.makeRooms, a.makePages,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+func (a *App) closing(f func() error) { a.closers = append(a.closers, f) }
+
+func (a *App) close() error {
+	var errs []error
+	for i := len(a.closers) - 1; i >= 0; i-- {
+		errs = append(errs, a.closers[i]())
+	}
+	a.closers = nil
+	return errors.Join(errs...)
+}
+
+func (a *App) makeData(context.Context) error {
+	if err := os.MkdirAll(filepath.Join(a.cfg.Data, "keys"), 0o700); err != nil {
+		return fmt.Errorf("data: %w; let the gateway's user write there, or set data: to another directory", err)
+	}
+	log, err := audit.Open(a.cfg.Audit, a.cfg.AuditDir(), a.cfg.Session.Node, time.Now, a.log.With("room", "audit"), a.reg)
+	if errors.Is(err, audit.ErrInUse) {
+		return fmt.Errorf("data: another gateway runs in %s; stop it, or give this one a directory of its own with --set data=DIR", a.cfg.Data)
+	}
+	if err != nil {
+		return err
+	}
+	a.audit = log
+	a.closing(log.Close)
+	return nil
+}
+
+func (a *App) makePeople(ctx context.Context) (err error) {
+	a.staff, err = staff.Open(ctx, a.cfg.Staff, a.cfg.Data, a.audit, time.Now, a.reg)
+	if err != nil {
+		return err
+	}
+	a.closing(a.staff.Close)
+	a.Newcomers, err = a.staff.Seed(ctx, a.cfg.SIP.Registrar.Realm)
+	return err
+}
+
+func (a *App) makeStore(context.Context) (err error) {
+	a.store, err = store.New(a.cfg.Store, a.log.With("room", "store"), a.reg)
+	return err
+}
+
+// makeBooks makes what is kept of calls: recordings, journal, outbox.
+func (a *App) makeBooks(context.Context) (err error) {
+	if len(a.cfg.Recording.Recipients) == 0 {
+		recipient, err := recording.EnsureKey(a.cfg.AgencyKey())
+		if err != nil {
+			return err
+		}
+		a.cfg.Recording.Recipients = []string{recipient}
+		if a.cfg.Recording.ListeningKeyFile == "" {
+			a.cfg.Recording.ListeningKeyFile = a.cfg.AgencyKey()
+		}
+		a.log.Warn("recordings are sealed to a key in the data directory: fit for a trial, not for service; set recording.recipients",
+			"key", a.cfg.AgencyKey())
+	}
+	if a.recorder, err = recording.New(a.cfg.Recording, recording.Deps{Log: a.log.With("room", "recording"), Reg: a.reg}); err != nil {
+		return err
+	}
+	a.journal, err = journal.New(a.cfg.Journal, journal.Deps{Log: a.log.With("room", "journal"), Reg: a.reg,
+		Seal:   func(n call.Number) ([]byte, error) { return a.recorder.SealFacts([]byte(n.E164 + "\n" + n.Raw)) },
+		Closed: a.recorder.SettleCall})
+	if err != nil {
+		return err
+	}
+	a.closing(a.journal.Close)
+	if a.http, err = ops.NewServer(a.cfg.HTTP, http.HandlerFunc(a.serveHTTP), a.log.With("room", "http"), a.reg); err != nil {
+		return err
+	}
+	if err := a.http.Listen(context.Background()); err != nil {
+		return err
+	}
+	if a.cfg.Intake.AudioURL == intake.Defaults().AudioURL {
+		a.cfg.Intake.AudioURL = "http://" + a.http.Addr().String() + "/intake/audio"
+	}
+	a.outbox, err = intake.New(a.cfg.Intake, intake.Deps{Log: a.log.With("room", "intake"), Reg: a.reg, Recordings: a.recorder})
+	return err
+}
+
+func (a *App) makeFlows(context.Context) (err error) {
+	if a.prompts, err = prompt.New(a.cfg.Prompts, a.reg); err != nil {
+		return err
+	}
+	var queues []string
+	for _, q := range a.cfg.Queue.Queues {
+		queues = append(queues, q.Name)
+	}
+	a.flows, err = ivr.New(a.cfg.IVR, a.prompts, queues, a.log.With("room", "ivr"), a.reg)
+	return err
+}
+
+func (a *App) makeSwitch(context.Context) (err error) {
+	if a.plan, err = trunk.NewPlan(a.cfg.SIP.AreaCode, a.cfg.SIP.OwnNumbers); err != nil {
+		return err
+	}
+	a.desk = &desk{app: a, phones: make(chan phoneNews, 4096)}
+	a.sip, err = sip.New(a.cfg.SIP, sip.Deps{Log: a.log.With("room", "sip"), Registerer: a.reg, Credentials: a.staff,
+		Node:         a.cfg.Session.Node,
+		OnRegistered: func(ext string) { a.desk.told(ext, true) },
+		OnExpired:    func(ext string) { a.desk.told(ext, false) },
+		Trace:        a.trace,
+	})
+	if err != nil {
+		return err
+	}
+	if err := a.sip.Open(); err != nil {
+		return err
+	}
+	a.closing(a.sip.Close)
+	return nil
+}
+
+// trace keeps a call's SIP messages on its timeline: the ladder of `hotline call show`.
+func (a *App) trace(callID string, at time.Time, sent bool, peer, text string) {
+	way := "received"
+	if sent {
+		way = "sent"
+	}
+	a.journal.Append(journal.Entry{CallID: callID, At: at, Kind: "sip", Text: text, Attrs: map[string]string{"way": way, "peer": peer}})
+}
+
+// makeRooms makes admission, the queue, and the calls that walk through them.
+func (a *App) makeRooms(context.Context) (err error) {
+	a.admission, err = abuse.New(a.cfg.Abuse, abuse.Deps{Store: a.store, Audit: a.audit, Data: a.cfg.Data, Now: time.Now,
+		Log: a.log.With("room", "abuse"), Reg: a.reg})
+	if err != nil {
+		return err
+	}
+	pseudonym, err := placeKey(filepath.Join(a.cfg.Data, "keys", "places.key"))
+	if err != nil {
+		return err
+	}
+	a.queue, err = queue.New(a.cfg.Queue, queue.Deps{Node: a.cfg.Session.Node, Store: a.store, Owns: a.desk.owns,
+		Pseudonym: pseudonym, Log: a.log.With("room", "queue"), Registerer: a.reg})
+	if err != nil {
+		return err
+	}
+	cfg := a.cfg.Session
+	cfg.Emergency = a.cfg.Emergency
+	a.calls, err = session.New(cfg, session.Deps{Log: a.log.With("room", "session"), Registerer: a.reg, Switch: a.sip,
+		Screener: a.admission, Flow: a.flows, Prompts: a.prompts, Queue: a.queue, Recorder: a.recorder,
+		Intake: a.outbox, Journal: a.journal, Desk: phoneDesk{a.desk},
+		KeyWatch: func() session.KeyWatch { return &emergency.KeyWatch{} }})
+	return err
+}
+
+func (a *App) makePages(context.Context) (err error) {
+	a.queues = &queuesView{a: a}
+	health := ops.NewHealth(a.checks()...)
+	a.console, err = console.New(a.cfg.Console, console.Deps{Calls: a.calls, Desk: a.calls, Agents: pageDesk{a.desk},
+		Queues: a.queues, Trunks: trunksView{a.sip}, Journal: a.journal, Staff: a.staff, Audit: a.audit,
+		Health: health}, a.log.With("room", "console"), a.reg)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", a.console.Handler())
+	mux.Handle("GET /metrics", ops.Metrics(a.reg))
+	mux.Handle("GET /healthz", ops.Healthz())
+	mux.Handle("GET /readyz", health.Readyz())
+	mux.Handle("/intake/audio/", a.outbox.AudioHandler())
+	a.mux = mux
+	a.control, err = newControl(a)
+	return err
+}
+
+// serveHTTP is the way to the pages, which are made after the server has its address.
+func (a *App) serveHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
+
+// Addrs are where the gateway can be reached, for those who start it on free ports.
+func (a *App) Addrs() (carriers, phones, pages string) {
+	return a.sip.Addr(false).String(), a.sip.Addr(true).String(), a.http.Addr().String()
+}

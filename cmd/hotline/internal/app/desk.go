@@ -1,0 +1,229 @@
+package app
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/hotline12345/gateway/cmd/hotline/internal/console"
+	"github.com/hotline12345/gateway/internal/call"
+	"github.com/hotline12345/gateway/internal/staff"
+	"github.com/hotline12345/gateway/queue"
+)
+
+// reasonPhone is the pause of an agent whose phone is not registered; it ends when the phone is back.
+const reasonPhone = "phone"
+
+// desk is where people, phones and the queue meet: staff says who sits at which extension, the
+// registrar whether the phone is there, and the queue is told of both.
+type desk struct {
+	app    *App
+	phones chan phoneNews
+}
+
+// phoneNews is a phone that came or went.
+type phoneNews struct {
+	extension string
+	here      bool
+}
+
+// told hears of phones; it must not block the registrar.
+func (d *desk) told(extension string, here bool) {
+	select {
+	case d.phones <- phoneNews{extension, here}:
+	default:
+		d.app.log.Error("too many phones came and went at once; an agent's state may lag", "extension", extension)
+	}
+}
+
+// run seats the people who were logged in when the last process ended, then follows the phones.
+func (d *desk) run(ctx context.Context) error {
+	bound, err := d.app.staff.Bindings(ctx)
+	if err != nil {
+		return err
+	}
+	for id, extension := range bound {
+		if err := d.seat(ctx, id, extension); err != nil {
+			d.app.log.Warn("an agent could not be seated again", "person", id, "err", err)
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case n := <-d.phones:
+			if err := d.phone(ctx, n); err != nil {
+				d.app.log.Warn("a phone's coming or going was not taken", "extension", n.extension, "here", n.here, "err", err)
+			}
+		}
+	}
+}
+
+// seat makes a bound person an agent of the queue. Without a phone the agent is paused.
+func (d *desk) seat(ctx context.Context, id, extension string) error {
+	p, err := d.app.staff.Person(ctx, id)
+	if err != nil {
+		return err
+	}
+	if err := d.app.queue.Login(ctx, queue.Agent{ID: id, Extension: extension, Queues: p.Queues}); err != nil {
+		return err
+	}
+	if d.owns(extension) {
+		return nil
+	}
+	return d.app.queue.Pause(ctx, id, reasonPhone)
+}
+
+func (d *desk) phone(ctx context.Context, n phoneNews) error {
+	p, err := d.app.staff.PersonAt(ctx, n.extension)
+	if errors.Is(err, staff.ErrUnknown) {
+		return nil // nobody sits there
+	}
+	if err != nil {
+		return err
+	}
+	if !n.here {
+		return d.app.queue.Pause(ctx, p.ID, reasonPhone)
+	}
+	agents, err := d.app.queue.Agents(ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range agents {
+		if a.ID == p.ID && a.State == queue.Paused && a.Reason == reasonPhone {
+			return d.app.queue.Ready(ctx, p.ID)
+		}
+	}
+	return nil
+}
+
+// owns tells whether an extension's phone is registered here.
+func (d *desk) owns(extension string) bool {
+	found, err := d.app.sip.Registrar().Lookup(context.Background(), extension)
+	return err == nil && len(found) > 0
+}
+
+func (d *desk) leave(ctx context.Context, id, by string) error {
+	return errors.Join(d.app.queue.Logout(ctx, id), d.app.staff.Unbind(ctx, id, by))
+}
+
+// phoneDesk is the desk as an agent's phone reaches it, by feature codes.
+type phoneDesk struct{ *desk }
+
+func (d phoneDesk) Login(ctx context.Context, extension, person, pin string) error {
+	p, err := d.app.staff.LoginPhone(ctx, extension, person, pin)
+	if err != nil {
+		return err
+	}
+	return d.seat(ctx, p.ID, extension)
+}
+
+func (d phoneDesk) at(ctx context.Context, extension string, act func(id string) error) error {
+	p, err := d.app.staff.PersonAt(ctx, extension)
+	if err != nil {
+		return err
+	}
+	return act(p.ID)
+}
+
+func (d phoneDesk) Logout(ctx context.Context, extension string) error {
+	return d.at(ctx, extension, func(id string) error { return d.leave(ctx, id, id) })
+}
+
+func (d phoneDesk) Pause(ctx context.Context, extension, reason string) error {
+	return d.at(ctx, extension, func(id string) error { return d.app.queue.Pause(ctx, id, reason) })
+}
+
+func (d phoneDesk) Ready(ctx context.Context, extension string) error {
+	return d.at(ctx, extension, func(id string) error { return d.app.queue.Ready(ctx, id) })
+}
+
+// pageDesk is the desk as the pages, the API and the command line reach it.
+type pageDesk struct{ *desk }
+
+func (d pageDesk) Login(ctx context.Context, person, extension string) error {
+	if err := d.app.staff.Bind(ctx, person, extension); err != nil {
+		return err
+	}
+	extension, err := d.app.staff.ExtensionOf(ctx, person)
+	if err != nil {
+		return err
+	}
+	return d.seat(ctx, person, extension)
+}
+
+func (d pageDesk) Logout(ctx context.Context, person string) error {
+	return d.leave(ctx, person, person)
+}
+
+func (d pageDesk) Pause(ctx context.Context, person, reason string) error {
+	return noAgent(d.app.queue.Pause(ctx, person, reason))
+}
+
+func (d pageDesk) Ready(ctx context.Context, person string) error {
+	return noAgent(d.app.queue.Ready(ctx, person))
+}
+
+func noAgent(err error) error {
+	if errors.Is(err, queue.ErrRefused) {
+		return fmt.Errorf("%w: %w", console.ErrNoAgent, err)
+	}
+	return err
+}
+
+func (d pageDesk) List(ctx context.Context) ([]console.Agent, error) {
+	agents, err := d.app.queue.Agents(ctx)
+	if err != nil {
+		return nil, err
+	}
+	people, err := d.app.staff.People(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]string{}
+	for _, p := range people {
+		names[p.ID] = p.Name
+	}
+	out := make([]console.Agent, 0, len(agents))
+	for _, v := range agents {
+		c := console.Agent{ID: v.ID, Name: names[v.ID], Extension: v.Extension, State: v.State, Since: v.Since,
+			Until: v.WrapupEnds, Reason: v.Reason, CallID: v.CallID}
+		for _, q := range d.app.cfg.Queue.Queues {
+			if _, ok := v.Queues[q.Name]; ok {
+				c.Queues = append(c.Queues, q.Name)
+			}
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// placeKey makes the pseudonym under which a caller's place in a queue is kept for a redial. Its key
+// lies outside Redis.
+func placeKey(path string) (func(call.Number) string, error) {
+	key, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		key = make([]byte, 32)
+		rand.Read(key) //nolint:errcheck // crypto/rand.Read never fails
+		err = renameio.WriteFile(path, key, 0o600)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func(n call.Number) string {
+		if n.E164 == "" {
+			return ""
+		}
+		h := hmac.New(sha256.New, key)
+		h.Write([]byte("place\x00" + n.E164))
+		return hex.EncodeToString(h.Sum(nil)[:16])
+	}, nil
+}

@@ -1,0 +1,112 @@
+package app
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/hotline12345/gateway/cmd/hotline/internal/console"
+	"github.com/hotline12345/gateway/internal/journal"
+	"github.com/hotline12345/gateway/queue"
+	"github.com/hotline12345/gateway/sip"
+	"github.com/hotline12345/gateway/sip/trunk"
+)
+
+// dayEvery is how often the day's sums are made anew while somebody looks.
+const dayEvery = 10 * time.Second
+
+// queuesView is the queues as the console shows them.
+type queuesView struct {
+	a   *App
+	mu  sync.Mutex
+	at  time.Time // of day
+	day map[string]journal.Tally
+}
+
+// now is how the queues stand, without the day's sums.
+func (v *queuesView) now(ctx context.Context) ([]console.QueueState, error) {
+	queues, err := v.a.queue.Queues(ctx)
+	if err != nil {
+		return nil, err
+	}
+	agents, err := v.a.queue.Agents(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]console.QueueState, 0, len(queues))
+	for _, q := range queues {
+		s := console.QueueState{Name: q.Name, Display: q.Display, Waiting: q.Waiting}
+		if len(q.Entries) > 0 {
+			s.Oldest = q.Entries[0].Since
+		}
+		for _, e := range q.Entries {
+			if e.Since.Before(s.Oldest) {
+				s.Oldest = e.Since
+			}
+		}
+		for _, a := range agents {
+			if _, serves := a.Queues[q.Name]; !serves {
+				continue
+			}
+			switch a.State {
+			case queue.Idle, queue.Offered:
+				s.Ready++
+			case queue.Talk:
+				s.Talking++
+			case queue.LoggedOut, queue.Wrapup, queue.Paused:
+			}
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+// Queues implements console.Queues.
+func (v *queuesView) Queues(ctx context.Context) ([]console.QueueState, error) {
+	states, err := v.now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	day, err := v.today(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range states {
+		t := day[states[i].Name]
+		states[i].Offered, states[i].Answered, states[i].InTime, states[i].Abandoned = t.Offered, t.Answered, t.InTime, t.Abandoned
+	}
+	return states, nil
+}
+
+func (v *queuesView) today(ctx context.Context) (map[string]journal.Tally, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	now := time.Now()
+	if v.day != nil && now.Sub(v.at) < dayEvery {
+		return v.day, nil
+	}
+	y, m, d := now.Date()
+	day, err := v.a.journal.Day(ctx, time.Date(y, m, d, 0, 0, 0, 0, time.Local))
+	if err != nil {
+		return nil, err
+	}
+	v.day, v.at = day, now
+	return day, nil
+}
+
+// trunksView is the carriers as the console shows them.
+type trunksView struct{ sip *sip.Switch }
+
+// Trunks implements console.Trunks.
+func (v trunksView) Trunks(context.Context) ([]console.Trunk, error) {
+	var out []console.Trunk
+	for _, t := range v.sip.Trunks().All() {
+		h := t.Health()
+		c := console.Trunk{Name: t.Name, Up: h.State != trunk.Down, Since: h.At, RTT: h.RTT, Channels: t.InUse(), Limit: t.MaxCalls}
+		if h.State == trunk.Down {
+			c.Problem = "no answer to OPTIONS"
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
