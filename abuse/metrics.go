@@ -35,7 +35,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hotline_abuse_decisions_total",
-			Help: "Decisions of admission, by the rule that decided and the action taken.",
+			Help: "Decisions of admission, by the rule that decided and the action taken. A call that waits for a lease is decided on again and again.",
 		}, []string{"rule", "action"}),
 		failOpen: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hotline_admission_failopen_total",

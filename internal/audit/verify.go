@@ -121,7 +121,8 @@ func scanFile(path string, prev Receipt) iter.Seq2[Record, error] {
 
 // Verify checks every chain in dir and returns their heads, by node. The error is a [*Broken] that names
 // the first broken line. Of known, receipts that were kept elsewhere, each must stand in its chain: that
-// shows a chain whose end was cut off.
+// shows a chain whose end was cut off. In a log that is in use, a torn last line ([Broken].Torn) may be a
+// write under way: verify once more.
 func Verify(dir string, known ...Receipt) ([]Receipt, error) {
 	nodes, err := Nodes(dir)
 	if err != nil {

@@ -46,7 +46,14 @@ func (d *Directory) Login(ctx context.Context, id, password, source string) (Ses
 func (d *Directory) authenticate(ctx context.Context, column, id, secret, source string) (Person, error) {
 	id = fold(id)
 	now := d.now()
-	if !d.account.allows(id, now) || !d.source.allows(source, now) {
+	refundAccount, ok := d.account.take(id, now)
+	if !ok {
+		d.metrics.throttled.Inc()
+		return Person{}, ErrThrottled
+	}
+	refundSource, ok := d.source.take(source, now)
+	if !ok {
+		refundAccount()
 		d.metrics.throttled.Inc()
 		return Person{}, ErrThrottled
 	}
@@ -56,16 +63,16 @@ func (d *Directory) authenticate(ctx context.Context, column, id, secret, source
 	if err != nil && !errors.Is(err, ErrUnknown) {
 		return Person{}, err
 	}
-	ok, err := d.hash.matches(ctx, secret, stored)
+	ok, err = d.hash.matches(ctx, secret, stored)
 	if err != nil {
 		return Person{}, err
 	}
 	if ok && !p.Disabled {
+		refundAccount()
+		refundSource()
 		d.metrics.accepted.Inc()
 		return p, nil
 	}
-	d.account.failed(id, now)
-	d.source.failed(source, now)
 	d.metrics.refused.Inc()
 	return Person{}, d.noteFailure(ctx, p.ID, source)
 }

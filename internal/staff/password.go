@@ -20,16 +20,19 @@ var ErrWeak = errors.New("staff: a password has 10 to 128 characters, a PIN 6 to
 // chosen, since a telephone gateway shares its machine with calls.
 const (
 	argonTime   = 2
-	argonKiB    = 19 << 10
+	argonKiB    = 19 << 10 // 19 MiB
 	argonLanes  = 1
 	argonSalt   = 16
 	argonLength = 32
 )
 
 // hasher bounds how many hashes are made at once.
-type hasher struct{ slots chan struct{} }
+type hasher struct {
+	slots chan struct{}
+	kib   uint32 // what a hash costs; less in tests
+}
 
-func newHasher(n int) hasher { return hasher{make(chan struct{}, n)} }
+func newHasher(n int) hasher { return hasher{make(chan struct{}, n), argonKiB} }
 
 func (h hasher) enter(ctx context.Context) error {
 	select {
@@ -49,8 +52,8 @@ func (h hasher) hash(ctx context.Context, secret string) (string, error) {
 	}
 	defer h.leave()
 	salt := random(argonSalt)
-	key := argon2.IDKey([]byte(secret), salt, argonTime, argonKiB, argonLanes, argonLength)
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonKiB, argonTime, argonLanes,
+	key := argon2.IDKey([]byte(secret), salt, argonTime, h.kib, argonLanes, argonLength)
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, h.kib, argonTime, argonLanes,
 		b64.EncodeToString(salt), b64.EncodeToString(key)), nil
 }
 
@@ -61,7 +64,7 @@ func (h hasher) matches(ctx context.Context, secret, stored string) (bool, error
 		return false, err
 	}
 	defer h.leave()
-	p, known := parsePHC(stored)
+	p, known := h.parse(stored)
 	key := argon2.IDKey([]byte(secret), p.salt, p.time, p.memory, p.lanes, argonLength)
 	return subtle.ConstantTimeCompare(key, p.key) == 1 && known, nil
 }
@@ -72,9 +75,9 @@ type phc struct {
 	salt, key    []byte
 }
 
-// parsePHC reads what hash made; ok is false for anything else, with parameters to waste time on.
-func parsePHC(s string) (p phc, ok bool) {
-	none := phc{time: argonTime, memory: argonKiB, lanes: argonLanes, salt: make([]byte, argonSalt), key: make([]byte, argonLength)}
+// parse reads what hash made; ok is false for anything else, with parameters to waste time on.
+func (h hasher) parse(s string) (p phc, ok bool) {
+	none := phc{time: argonTime, memory: h.kib, lanes: argonLanes, salt: make([]byte, argonSalt), key: make([]byte, argonLength)}
 	parts := strings.Split(s, "$")
 	if len(parts) != 6 || parts[1] != "argon2id" || parts[2] != fmt.Sprintf("v=%d", argon2.Version) {
 		return none, false

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,6 +60,7 @@ func setUp(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.Close() })
+	d.hash.kib = 64 // the race detector makes 19 MiB slow
 	b.Directory = d
 	creds, err := d.Seed(t.Context(), realm)
 	if err != nil {
@@ -206,13 +208,34 @@ func TestThrottleIsBounded(t *testing.T) {
 	now := time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
 	th := newThrottle(time.Second, 3)
 	for i := range maxThrottled {
-		th.failed(fmt.Sprint(i), now)
+		th.take(fmt.Sprint(i), now)
 	}
-	if th.allows("new", now) {
+	if _, ok := th.take("new", now); ok {
 		t.Error("an unknown key was let in while the memory is full")
 	}
-	if !th.allows("new", now.Add(time.Second)) || len(th.keys) != 0 {
+	if _, ok := th.take("new", now.Add(time.Second)); !ok || len(th.keys) != 1 {
 		t.Errorf("%d keys kept after their failures wore off", len(th.keys))
+	}
+}
+
+func TestTriesAtOnceGainNothing(t *testing.T) {
+	b := setUp(t)
+	var wg sync.WaitGroup
+	var tried atomic.Int32
+	for range 50 {
+		wg.Go(func() {
+			if _, err := b.Login(context.Background(), "1001", "wrong", "10.0.0.1"); errors.Is(err, ErrLogin) {
+				tried.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if got := int(tried.Load()); got != Defaults().AccountTries {
+		t.Errorf("%d tries were made, want %d", got, Defaults().AccountTries)
+	}
+	for range 50 { // who knows the password never waits
+		_, err := b.Login(t.Context(), "1002", b.creds["1002"].Password, "10.0.0.2")
+		must(t, err)
 	}
 }
 
@@ -401,7 +424,7 @@ func FuzzPHC(f *testing.F) {
 	f.Add("$argon2id$v=19$m=4294967295,t=0,p=0$$")
 	f.Add("")
 	f.Fuzz(func(t *testing.T, s string) {
-		p, _ := parsePHC(s)
+		p, _ := newHasher(1).parse(s)
 		if len(p.key) != argonLength || p.time == 0 || p.lanes == 0 || p.memory > 1<<20 {
 			t.Fatalf("parameters that argon2 cannot take: %+v", p)
 		}

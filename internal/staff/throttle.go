@@ -15,8 +15,8 @@ var ErrThrottled = errors.New("staff: too many failed log-ins; wait a little")
 // have worn off are forgotten; if that frees nothing, an unknown key is refused.
 const maxThrottled = 10_000
 
-// throttle counts failures a key. A success costs nothing, so it never slows the work of those who
-// know their password.
+// throttle lets a key try so often. A try is paid for before the secret is checked, so that many at once
+// gain nothing, and paid back when the secret was right, so that those who know it never wait.
 type throttle struct {
 	every time.Duration
 	tries int
@@ -29,30 +29,27 @@ func newThrottle(every time.Duration, tries int) *throttle {
 	return &throttle{every: every, tries: tries, keys: make(map[string]*rate.Limiter)}
 }
 
-// allows tells whether one more try may be made.
-func (t *throttle) allows(key string, now time.Time) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	l, known := t.keys[key]
-	if known {
-		return l.TokensAt(now) >= 1
-	}
-	if len(t.keys) >= maxThrottled {
-		t.forget(now)
-	}
-	return len(t.keys) < maxThrottled
-}
-
-// failed notes a failure.
-func (t *throttle) failed(key string, now time.Time) {
+// take pays for a try; refund pays it back. ok is false when the key must wait.
+func (t *throttle) take(key string, now time.Time) (refund func(), ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l, known := t.keys[key]
 	if !known {
+		if len(t.keys) >= maxThrottled {
+			t.forget(now)
+		}
+		if len(t.keys) >= maxThrottled {
+			return nil, false
+		}
 		l = rate.NewLimiter(rate.Every(t.every), t.tries)
 		t.keys[key] = l
 	}
-	l.AllowN(now, 1)
+	r := l.ReserveN(now, 1)
+	if r.DelayFrom(now) > 0 {
+		r.CancelAt(now)
+		return nil, false
+	}
+	return func() { r.CancelAt(now) }, true
 }
 
 func (t *throttle) forget(now time.Time) {
