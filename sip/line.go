@@ -70,7 +70,7 @@ func (s *Switch) openPlace(phones bool) ([]*line, error) {
 	known := s.trunks.Known
 	if phones {
 		name, place = "phones", s.cfg.Phones
-		known = within(s.cfg.PhoneSources)
+		known = s.phones
 	}
 	packets, stream, err := listen(place.Listen)
 	if err != nil {

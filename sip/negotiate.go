@@ -62,7 +62,7 @@ func (s *Switch) session(id string, relayDTMF bool) (*media.Session, error) {
 
 // allow lets a leg's media move within the networks that its signalling may come from.
 func (l *leg) allow(p media.Params) media.Params {
-	p.Allowed = within(l.sw.cfg.PhoneSources)
+	p.Allowed = l.sw.phones
 	if l.trunk != nil {
 		p.Allowed = l.trunk.Contains
 	}

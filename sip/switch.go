@@ -53,6 +53,7 @@ type Switch struct {
 	registrar *registrar.Registrar
 	media     *media.Engine
 	spool     dialog.Spool
+	phones    func(netip.Addr) bool // where phones may come from
 	cap       *trunk.Cap
 	ids       *ids
 
@@ -80,7 +81,7 @@ func New(cfg Config, deps Deps) (*Switch, error) {
 		deps.Bindings = registrar.NewMemory(cfg.Registrar.MaxBindings)
 	}
 	s := &Switch{cfg: cfg, deps: deps, log: deps.Log, plan: plan, cap: trunk.NewCap(cfg.MaxCalls), ids: newIDs(),
-		legs: map[string]*leg{}}
+		legs: map[string]*leg{}, phones: within(cfg.PhoneSources)}
 	names := make([]string, len(cfg.Trunks))
 	for i, t := range cfg.Trunks {
 		names[i] = t.Name

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
 
 	"github.com/hotline12345/gateway/internal/call"
 	"github.com/hotline12345/gateway/internal/call/calltest"
@@ -16,7 +17,9 @@ import (
 	"github.com/hotline12345/gateway/sip/trunk"
 )
 
-const password = "correct horse"
+const password = "correcthorse"
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // staff knows every extension of four digits, by one password.
 type staff struct{}

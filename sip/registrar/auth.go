@@ -54,7 +54,7 @@ func (r *Registrar) authenticate(ctx context.Context, req *sip.Request) (string,
 	case err != nil:
 		return "", &Refusal{Status: 400, result: bad}
 	case !found:
-		return "", r.challenge(addr, now, false, challenged)
+		return "", r.challenge(req, addr, now, false, challenged)
 	case !slices.Contains(r.cfg.Algorithms, d.algorithm), !sameURI(d.uri, req.Recipient):
 		return "", &Refusal{Status: 400, result: bad}
 	case r.guard.locked(addr, d.username, now):
@@ -64,14 +64,14 @@ func (r *Registrar) authenticate(ctx context.Context, req *sip.Request) (string,
 		if r.guard.failed(addr, d.username, now) {
 			r.log.Warn("a source is locked out for wrong passwords", "source", addr, "for", r.cfg.Lockout)
 		}
-		return "", r.challenge(addr, now, false, denied)
+		return "", r.challenge(req, addr, now, false, denied)
 	}
 	// RFC 7616 section 3.3: stale tells a phone that knows its password to try again with a new nonce.
 	if !r.nonces.valid(d.nonce, addr, now) {
-		return "", r.challenge(addr, now, true, stale)
+		return "", r.challenge(req, addr, now, true, stale)
 	}
 	if !r.nonces.use(d.nonce, d.nc) {
-		return "", r.challenge(addr, now, true, replayed)
+		return "", r.challenge(req, addr, now, true, replayed)
 	}
 	r.guard.passed(addr, d.username)
 	// RFC 3261 section 22.1: what is proved is the right to this address alone.
@@ -108,9 +108,9 @@ func (r *Registrar) right(ctx context.Context, d digest, method string) bool {
 }
 
 // challenge offers one digest an algorithm, the strongest first (RFC 8760 section 2.4).
-func (r *Registrar) challenge(source netip.Addr, now time.Time, old bool, why result) *Refusal {
+func (r *Registrar) challenge(req *sip.Request, source netip.Addr, now time.Time, old bool, why result) *Refusal {
 	no := &Refusal{Status: 401, result: why}
-	for _, a := range r.cfg.Algorithms {
+	for _, a := range r.offered(header(req, "User-Agent")) {
 		v := fmt.Sprintf(`Digest realm="%s", nonce="%s", algorithm=%s, qop="auth"`,
 			r.cfg.Realm, r.nonces.issue(source, now), a)
 		if old {
@@ -119,6 +119,18 @@ func (r *Registrar) challenge(source netip.Addr, now time.Time, old bool, why re
 		no.Headers = append(no.Headers, sip.NewHeader("WWW-Authenticate", v))
 	}
 	return no
+}
+
+// offered is the algorithms that a phone is offered. Whoever can claim to be an old phone could as well
+// answer the MD5 challenge that all others get, so nothing is lost by believing it.
+func (r *Registrar) offered(userAgent string) []string {
+	old := slices.ContainsFunc(r.cfg.MD5Only, func(name string) bool {
+		return len(userAgent) >= len(name) && strings.EqualFold(userAgent[:len(name)], name)
+	})
+	if old && slices.Contains(r.cfg.Algorithms, MD5) {
+		return []string{MD5}
+	}
+	return r.cfg.Algorithms
 }
 
 func retryAfter(d time.Duration) sip.Header {

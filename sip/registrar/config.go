@@ -17,9 +17,11 @@ const (
 type Config struct {
 	// Realm is the digest's realm. Stored passwords are bound to it.
 	Realm string `yaml:"realm" json:"realm"`
-	// Algorithms are offered in this order: SHA-256, MD5 or both. Old phones give up on a challenge
-	// that they do not know, and then need [MD5].
+	// Algorithms are offered in this order: SHA-256, MD5 or both.
 	Algorithms []string `yaml:"algorithms" json:"algorithms"`
+	// MD5Only are beginnings of User-Agent values, in any case, of phones that give up when they see a
+	// challenge they do not know; they are offered MD5 alone, when it is among Algorithms.
+	MD5Only []string `yaml:"md5_only" json:"md5_only"`
 	// MinExpires and MaxExpires bound how long a binding lasts, 10s to 24h; a shorter one is refused
 	// with 423, a longer one is shortened.
 	MinExpires time.Duration `yaml:"min_expires" json:"min_expires"`
@@ -42,6 +44,7 @@ func Defaults() Config {
 	return Config{
 		Realm:       "hotline",
 		Algorithms:  []string{SHA256, MD5},
+		MD5Only:     []string{"baresip v0.", "baresip v1.", "baresip v2."},
 		MinExpires:  time.Minute,
 		MaxExpires:  time.Hour,
 		MaxContacts: 4,
@@ -75,6 +78,11 @@ func (c Config) Validate() error {
 	for i, a := range c.Algorithms {
 		if a != SHA256 && a != MD5 {
 			bad("algorithms[%d]: %q is unknown; write SHA-256 or MD5", i, a)
+		}
+	}
+	for i, a := range c.MD5Only {
+		if strings.TrimSpace(a) == "" {
+			bad("md5_only[%d]: an empty name would mean every phone; remove it, or write algorithms: [MD5]", i)
 		}
 	}
 	lasting("min_expires", c.MinExpires, 10*time.Second, 24*time.Hour)

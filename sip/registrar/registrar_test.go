@@ -228,6 +228,21 @@ func TestAuthentication(t *testing.T) {
 	})
 }
 
+func TestOldPhonesAreOfferedMD5Alone(t *testing.T) {
+	b := newBench(t, nil)
+	for agent, want := range map[string]int{"Baresip v1.0.0 (x86_64/linux)": 1, "baresip v4.1": 2, "bare": 2, "Yealink": 2} {
+		res := b.serve(b.request("REGISTER", "1001", "", "User-Agent: "+agent))
+		if got := res.GetHeaders("WWW-Authenticate"); len(got) != want || want == 1 && !strings.Contains(got[0].Value(), "algorithm=MD5,") {
+			t.Errorf("%s: %v", agent, got)
+		}
+	}
+	strict := newBench(t, func(c *Config) { c.Algorithms = []string{SHA256} })
+	if got := strict.serve(strict.request("REGISTER", "1001", "", "User-Agent: baresip v1.0.0")).GetHeaders("WWW-Authenticate"); len(got) != 1 ||
+		!strings.Contains(got[0].Value(), "SHA-256") {
+		t.Errorf("MD5 was offered where it is not allowed: %v", got)
+	}
+}
+
 func TestAuthenticateInvite(t *testing.T) {
 	b := newBench(t, nil)
 	_, no := b.Authenticate(t.Context(), b.request("INVITE", "1001", ""))
