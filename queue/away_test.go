@@ -223,3 +223,31 @@ func TestRedisIsKilledInMidCall(t *testing.T) {
 		})
 	}
 }
+
+// A caller in danger leaves and enters again as the same call, at the front.
+func TestACallEntersAgain(t *testing.T) {
+	each(t, func(t *testing.T, b *bed) {
+		n := b.node("n1")
+		front := func(e *session.QueueEntry) { e.Front = true }
+		for _, alone := range []bool{false, true} {
+			n.enter("first")
+			caller := n.enter("c1")
+			if alone {
+				n.away()
+			}
+			n.must(caller.Leave(t.Context(), session.LeaveEmergency))
+			again := n.enter("c1", front)
+			if alone {
+				n.back()
+			}
+			n.login("n1a", "general")
+			n.must(again.Accept(t.Context(), n.offer(again)))
+			n.awaitAgent("n1a", Talk)
+			n.must(again.Complete(t.Context(), again.(*ticket).offer, call.EndCaller))
+			n.must(n.Logout(t.Context(), "n1a"))
+			if names := b.events("c1"); names[len(names)-1] != CompleteCaller {
+				t.Errorf("alone %v: %v", alone, names)
+			}
+		}
+	})
+}

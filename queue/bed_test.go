@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/hotline12345/gateway/internal/call"
@@ -23,6 +24,7 @@ type bed struct {
 	store  *store.Store // the tests' own view
 	server *storetest.Redis
 	cfg    Config
+	reg    prometheus.Registerer
 }
 
 // patience bounds every wait of a test.
@@ -65,7 +67,7 @@ func (b *bed) node(name string) *node {
 	fault := &storetest.Fault{}
 	s.Blocking().AddHook(fault)
 	q, err := New(b.cfg, Deps{Node: name, Store: s, Log: slog.New(slog.NewTextHandler(b.t.Output(), nil)),
-		Owns:      func(ext string) bool { return len(ext) > len(name) && ext[:len(name)] == name },
+		Registerer: b.reg, Owns: func(ext string) bool { return len(ext) > len(name) && ext[:len(name)] == name },
 		Pseudonym: func(n call.Number) string { return fmt.Sprintf("p%x", n.E164) }})
 	if err != nil {
 		b.t.Fatal(err)

@@ -33,8 +33,11 @@ func (q *Queue) apply(e event) {
 	case RingNoAnswer, RingCanceled:
 		t.dropped, t.offer, t.agent = e.token, session.Offer{}, ""
 	}
-	if e.state == EntryGone && q.online {
-		delete(q.tickets, e.call)
+	if e.state == EntryGone {
+		q.drop(t)
+		if !q.online {
+			q.ended = append(q.ended, t)
+		}
 	}
 }
 

@@ -53,6 +53,7 @@ type Queue struct {
 	grace   time.Duration // localAfter, but in tests
 	skew    time.Duration // Redis' clock - ours
 	tickets map[string]*ticket
+	ended   []*ticket        // while Redis was away
 	agents  map[string]agent // those of this node
 	stale   map[string]bool  // queues whose order changed since their callers were told
 	watch   map[chan struct{}]struct{}
@@ -105,7 +106,9 @@ func (q *Queue) Enter(ctx context.Context, e session.QueueEntry) (session.Ticket
 		func(ctx context.Context) error { return q.enterStore(ctx, t) },
 		func() error { return q.enterLocal(t) })
 	if err != nil {
-		q.forget(t)
+		q.mu.Lock()
+		q.drop(t)
+		q.mu.Unlock()
 		if errors.Is(err, session.ErrQueueFull) {
 			q.metrics.exit(e.Queue, "full")
 		}
@@ -174,12 +177,12 @@ func (q *Queue) detach(err error) {
 	q.deps.Log.Warn("queue: redis is away; this node queues on its own", "err", err)
 }
 
-// forget drops a ticket that is over. While Redis is away it is kept, to be told of later.
-func (q *Queue) forget(t *ticket) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+// drop ends a ticket, unless its call has entered again. q.mu is held.
+func (q *Queue) drop(t *ticket) {
 	t.state = EntryGone
-	delete(q.tickets, t.entry.CallID)
+	if q.tickets[t.entry.CallID] == t {
+		delete(q.tickets, t.entry.CallID)
+	}
 }
 
 // Watch tells that something changed, so that a console may look again: several changes make one notice.

@@ -15,7 +15,7 @@ const (
 	beatEvery   = time.Second
 	gaugesEvery = 5 // beats
 	retryEvery  = 250 * time.Millisecond
-	readBlock   = 500 * time.Millisecond
+	readBlock   = 200 * time.Millisecond // a blocking read ends no sooner, so neither does Run
 	sweepMost   = 100
 )
 
@@ -44,7 +44,7 @@ func (q *Queue) read(ctx context.Context) {
 }
 
 func (q *Queue) readOnce(ctx context.Context) {
-	read, cancel := context.WithTimeout(ctx, 2*readBlock) // a server that hangs must not hold the reader
+	read, cancel := context.WithTimeout(ctx, readBlock+time.Second) // a server that hangs must not hold the reader
 	defer cancel()
 	streams, err := q.scripts.client.XRead(read, &redis.XReadArgs{
 		Streams: []string{prefix + ":ev", q.lastID}, Count: 500, Block: readBlock}).Result()

@@ -124,27 +124,38 @@ func (q *Queue) syncAgents(ctx context.Context) error {
 	return nil
 }
 
+// syncCalls tells of the calls that ended first, since one of them may have entered again.
 func (q *Queue) syncCalls(ctx context.Context) error {
-	now := time.Now()
-	for id, t := range q.tickets {
-		r := t.record(now)
-		r.V, r.State, r.Dropped, r.Talked, r.Name = t.version, t.state, t.dropped, t.talked, t.ended
-		r.Window = t.keeps(t.ended)
-		r.Token = t.offer.Token
-		if t.state == EntryOffered || t.state == EntryTalk {
-			r.Agent, r.Ext, r.ANode = t.agent, t.offer.Extension, t.offer.Node
-		}
-		reply, err := q.scripts.run(ctx, q.scripts.syncCall, seed(), encode(r)).StringSlice()
-		if err != nil {
+	for len(q.ended) > 0 {
+		if err := q.syncCall(ctx, q.ended[0]); err != nil {
 			return err
 		}
-		if EntryState(reply[0]) == EntryGone {
-			t.state = EntryGone
-			delete(q.tickets, id)
-			continue
-		}
-		q.adopt(t, reply)
+		q.ended = q.ended[1:]
 	}
+	for _, t := range q.tickets {
+		if err := q.syncCall(ctx, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (q *Queue) syncCall(ctx context.Context, t *ticket) error {
+	r := t.record(time.Now())
+	r.State, r.Dropped, r.Talked, r.Name, r.Window = t.state, t.dropped, t.talked, t.ended, t.keeps(t.ended)
+	r.Token = t.offer.Token
+	if t.state == EntryOffered || t.state == EntryTalk {
+		r.Agent, r.Ext, r.ANode = t.agent, t.offer.Extension, t.offer.Node
+	}
+	reply, err := q.scripts.run(ctx, q.scripts.syncCall, seed(), encode(r)).StringSlice()
+	if err != nil {
+		return err
+	}
+	if EntryState(reply[0]) == EntryGone {
+		q.drop(t)
+		return nil
+	}
+	q.adopt(t, reply)
 	return nil
 }
 

@@ -38,6 +38,9 @@ type ticket struct {
 func (q *Queue) newTicket(e session.QueueEntry, qc QueueConfig) *ticket {
 	t := &ticket{q: q, updates: make(chan session.QueueUpdate, 1), cfg: qc, entry: e, queue: e.Queue,
 		state: EntryWaiting, arrived: e.Arrived}
+	// A call may enter again after it left (in danger, to the front). Its versions go on from a later
+	// number, so that late news of the first entry is not taken for news of the second.
+	t.version = time.Now().UnixMicro()
 	if t.arrived.IsZero() {
 		t.arrived = time.Now()
 	}
@@ -53,7 +56,7 @@ func (t *ticket) record(now time.Time) record {
 		Waited: max(0, millis(now.Sub(t.arrived))), Front: t.entry.Front, Max: t.cfg.MaxWaiting,
 		Ring: millis(t.cfg.Ring), Wrap: millis(t.cfg.Wrapup), Miss: t.q.cfg.AutoPauseAfter,
 		OverMS: millis(t.cfg.MaxWait), OverTo: t.cfg.OverflowTo, Redial: t.redial,
-		Caller: t.entry.Caller.Masked(), Lang: t.entry.Language, Why: t.entry.Reason}
+		Caller: t.entry.Caller.Masked(), Lang: t.entry.Language, Why: t.entry.Reason, V: t.version}
 	if t.placed {
 		r.Score = t.score
 	}
@@ -172,8 +175,7 @@ func (t *ticket) stepped(version int64, err error, to EntryState) error {
 	defer t.q.mu.Unlock()
 	switch {
 	case to == EntryGone:
-		t.state = EntryGone
-		delete(t.q.tickets, t.entry.CallID)
+		t.q.drop(t)
 	case version > t.version: // the stream may have told of a later state already
 		t.version, t.state = version, to
 		t.talked = to == EntryTalk
