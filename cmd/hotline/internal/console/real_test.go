@@ -27,20 +27,20 @@ var (
 	_ Health  = (*ops.Health)(nil)
 )
 
-// A real person logs in, sees a call of a real journal, and acts into a real log.
-func TestRealParts(t *testing.T) {
-	b := newBench(t, noon)
+// realParts are a directory with the supervisor "lead", a journal that runs, and a log.
+func realParts(t *testing.T) (*staff.Directory, *journal.Journal, *audit.Log) {
+	t.Helper()
 	dir := t.TempDir()
 	log, err := audit.Open(audit.Defaults(), dir, "n1", time.Now, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close()
+	t.Cleanup(func() { log.Close() })
 	people, err := staff.Open(t.Context(), staff.Defaults(), dir, log, time.Now, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer people.Close()
+	t.Cleanup(func() { people.Close() })
 	who := staff.Person{ID: "lead", Name: "陈静", Roles: []staff.Role{staff.Supervisor}, Language: "en"}
 	if err := people.Add(t.Context(), who, "node"); err != nil {
 		t.Fatal(err)
@@ -54,16 +54,23 @@ func TestRealParts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- book.Run(ctx) }()
-	defer func() {
+	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 		book.Close()
-	}()
+	})
+	return people, book, log
+}
+
+// A real person logs in, sees a call of a real journal, and acts into a real log.
+func TestRealParts(t *testing.T) {
+	b := newBench(t, noon)
+	people, book, log := realParts(t)
 	b.c.deps.Staff, b.c.deps.Journal, b.c.deps.Audit = people, book, log
 	book.Append(journal.Entry{CallID: "J1", At: time.Now(), Kind: "stage", Text: "talk"})
 	record := journal.CDR{CallID: "J1", Started: time.Now(), Caller: call.Number{E164: "+8613812345678"}, Outcome: "silent"}

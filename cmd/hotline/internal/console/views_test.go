@@ -115,21 +115,18 @@ func testConsole(t *testing.T, w *world) *Console {
 	return c
 }
 
-// Every page is made from fixtures in both languages, and obeys what the policy and WCAG ask of it.
-func TestPagesRender(t *testing.T) {
-	w := newWorld(noon)
-	c := testConsole(t, w)
+// fixture is a page to be made, and what must stand in it.
+type fixture struct {
+	name, person string
+	data         func(v *visit) any
+	want         []string
+}
+
+func fixtures(t *testing.T, c *Console) []fixture {
 	form := factsForm{CallID: "C2", Outcomes: agentOutcomes, Kinds: session.Kinds(), Problem: "error.badfacts",
 		Errors: map[string]string{"name": "facts.noname", "request.0.summary": "facts.nosummary"},
 		Facts:  session.Facts{Feedback: true, Requests: []session.Request{{Kind: session.KindReport}, {Summary: "<b>&"}}}}
-	visitBy := func(person string) *visit {
-		return &visit{Request: httptest.NewRequest("GET", "/agent", nil), person: people[person]}
-	}
-	pages := []struct {
-		name, person string
-		data         func(v *visit) any
-		want         []string
-	}{
+	return []fixture{
 		{"login", "", func(*visit) any { return loginForm{ID: "x", Next: "/live", Error: "login.wrong"} }, []string{`name="password"`}},
 		{"live", "chief", func(v *visit) any { return liveData{c.snapshot(t.Context()), pauseReasons} },
 			[]string{"138****5678", `id="call-C2"`, "row-danger", "/agents/1001/pause", "8 ms", "trunk-down"}},
@@ -161,8 +158,16 @@ func TestPagesRender(t *testing.T) {
 		}, []string{"138****5678", "REC1"}},
 		{"message", "", func(*visit) any { return "error.notfound" }, []string{`href="/"`}},
 	}
+}
+
+// Every page is made from fixtures in both languages, and obeys what the policy and WCAG ask of it.
+func TestPagesRender(t *testing.T) {
+	c := testConsole(t, newWorld(noon))
+	visitBy := func(person string) *visit {
+		return &visit{Request: httptest.NewRequest("GET", "/agent", nil), person: people[person]}
+	}
 	for _, lang := range languages {
-		for i, p := range pages {
+		for i, p := range fixtures(t, c) {
 			t.Run(fmt.Sprintf("%s/%d-%s", lang, i, p.name), func(t *testing.T) {
 				v := visitBy(p.person)
 				v.lang = lang
