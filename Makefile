@@ -1,0 +1,42 @@
+# The two commands that matter are `make run` and `make test`; `make help` lists all.
+SHELL := /bin/bash
+GO ?= go
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.PHONY: run
+run: ## Run the gateway on its embedded default with the demo going; console at http://127.0.0.1:8080
+	$(GO) run ./cmd/hotline demo
+
+.PHONY: build
+build: ## Build bin/hotline
+	$(GO) build -trimpath -o bin/hotline ./cmd/hotline
+
+.PHONY: test
+test: ## Install what the tests need, then run them all with the race detector
+	deploy/test-deps
+	$(GO) vet ./...
+	$(GO) test -race -cover -timeout 14m ./...
+
+.PHONY: soak
+soak: ## Fuzz every parser for 30 s each, and repeat the tests of kills and races (long)
+	deploy/test-deps
+	deploy/fuzz 30s
+	$(GO) test -race -count=20 -timeout 4h -run 'Kill|Redis|Random|Property' ./...
+
+.PHONY: bench
+bench: ## Measure: packets, scripts, and 100 calls at once with 50 bridged and recorded
+	deploy/test-deps
+	$(GO) test -run '^$$' -bench . -benchmem ./sip/media ./internal/recording ./abuse ./queue
+	HOTLINE_BENCH=1 $(GO) test -run 'TestLoad100' -v -timeout 20m ./cmd/hotline
+
+.PHONY: lint
+lint: ## Run the linters
+	$(GO) tool -modfile=deploy/tools/go.mod golangci-lint run ./...
+
+.PHONY: generate
+generate: ## Make the voices, the music and the generated pages anew (needs espeak-ng and sox)
+	$(GO) generate ./...
+	git diff --exit-code
