@@ -15,7 +15,7 @@ type desk struct {
 	Agent        Agent
 	Call         *session.View // without facts; nil if none
 	Queue        string        // its name for people
-	Keys         []string      // what the caller pressed
+	Keys, Way    []string      // what the caller pressed, and the nodes of the flow on the way
 	Holds        bool
 	PauseReasons []string
 	Services     []session.Service
@@ -45,23 +45,24 @@ func (c *Console) deskOf(v *visit, s Snapshot) desk {
 	return d
 }
 
-// keysOf is what a caller pressed, from the call's timeline. A journal that does not answer costs
-// the agent only this line.
-func (c *Console) keysOf(v *visit, call *session.View) []string {
-	if call == nil {
-		return nil
+// retrace adds the caller's way, from the call's timeline. A key whose entry does not name it was part
+// of a number and is not shown. A journal that does not answer costs the agent only these lines.
+func (c *Console) retrace(v *visit, d *desk) {
+	if d.Call == nil {
+		return
 	}
-	entries, err := c.deps.Journal.Timeline(v.Context(), call.CallID)
+	entries, err := c.deps.Journal.Timeline(v.Context(), d.Call.CallID)
 	if err != nil {
-		return nil
+		return
 	}
-	var keys []string
 	for _, e := range entries {
-		if e.Kind == "digit" {
-			keys = append(keys, e.Text)
+		switch key := e.Attrs["key"]; {
+		case e.Kind == "digit" && key != "":
+			d.Keys = append(d.Keys, key)
+		case e.Kind == "node":
+			d.Way = append(d.Way, e.Text)
 		}
 	}
-	return keys
 }
 
 func (c *Console) agentPage(w http.ResponseWriter, v *visit) {
@@ -70,7 +71,7 @@ func (c *Console) agentPage(w http.ResponseWriter, v *visit) {
 
 func (c *Console) agentPageWith(w http.ResponseWriter, v *visit, status int, form factsForm) {
 	d := c.deskOf(v, c.snapshot(v.Context()))
-	d.Keys = c.keysOf(v, d.Call)
+	c.retrace(v, &d)
 	m := c.model(v, agentData{d, form})
 	m.Flash = m.said(v.Request)
 	if form.Problem != "" {
@@ -90,7 +91,7 @@ func (c *Console) agentStream(w http.ResponseWriter, v *visit) {
 			return nil
 		}
 		last = d
-		d.Keys = c.keysOf(v, d.Call)
+		c.retrace(v, &d)
 		html, err := c.render("agent", "desk", c.model(v, agentData{Desk: d}))
 		if err != nil {
 			return err

@@ -223,9 +223,10 @@ func (w *world) Timeline(_ context.Context, id string) ([]journal.Entry, error) 
 		{CallID: id, At: at(0), Kind: "sip", Text: "INVITE ← mobile", Attrs: map[string]string{"lane": "caller"}},
 		{CallID: id, At: at(3), Kind: "stage", Text: "ADMIT_WATCH → flow"},
 		{CallID: id, At: at(1012), Kind: "sip", Text: "200 OK →", Attrs: map[string]string{"lane": "caller"}},
-		{CallID: id, At: at(4210), Kind: "digit", Text: "9"},
+		{CallID: id, At: at(1013), Kind: "node", Text: "welcome"},
+		{CallID: id, At: at(4210), Kind: "digit", Text: "key pressed", Attrs: map[string]string{"key": "9"}},
 		{CallID: id, At: at(4215), Kind: "queue", Text: "ENTERQUEUE general, 1"},
-		{CallID: id, At: at(4230), Kind: "offer", Text: "1001 @ 8001"},
+		{CallID: id, At: at(4230), Kind: "offer", Text: "ringing 8001", Attrs: map[string]string{"agent": "1001"}},
 		{CallID: id, At: at(9120), Kind: "offer", Text: "CONNECT"},
 		{CallID: id, At: at(62000), Kind: "emergency", Text: "119 INVITE"},
 	}, nil

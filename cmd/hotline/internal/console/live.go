@@ -55,6 +55,8 @@ type step struct {
 	journal.Entry
 	Lane  string // "caller", "line", "agent" or "service"
 	After string // 0.000
+	// Details is what the attributes say to people.
+	Details string
 }
 
 func (c *Console) callPage(w http.ResponseWriter, v *visit) {

@@ -133,9 +133,9 @@ func fixtures(t *testing.T, c *Console) []fixture {
 		{"live", "audit", func(v *visit) any { return liveData{Snapshot{}, pauseReasons} }, []string{`class="empty"`}},
 		{"agent", "1001", func(v *visit) any {
 			d := c.deskOf(v, c.snapshot(t.Context()))
-			d.Keys = c.keysOf(v, d.Call)
+			c.retrace(v, &d)
 			return agentData{d, form}
-		}, []string{"138****5678", "<kbd>9</kbd>", "/agent/calls/C2/emergency", `id="name-error"`, "&lt;b&gt;&amp;", `aria-invalid="true"`, "/hold"}},
+		}, []string{"138****5678", "<kbd>9</kbd>", "welcome", "/agent/calls/C2/emergency", `id="name-error"`, "&lt;b&gt;&amp;", `aria-invalid="true"`, "/hold"}},
 		{"agent", "1002", func(v *visit) any {
 			return agentData{Desk: desk{Agent: Agent{State: queue.LoggedOut}}, Form: factsForm{}}
 		},
@@ -147,7 +147,7 @@ func fixtures(t *testing.T, c *Console) []fixture {
 				t.Fatal(err)
 			}
 			return d
-		}, []string{"CONNECT", "9.120", "/calls/C2/hangup"}},
+		}, []string{"CONNECT", "9.120", "agent 1001", "/calls/C2/hangup"}},
 		{"call", "audit", func(v *visit) any {
 			v.SetPathValue("id", "OLD")
 			d, err := c.callData(v)
