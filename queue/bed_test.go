@@ -209,3 +209,5 @@ func (b *bed) events(id string) (names []string) {
 	}
 	return names
 }
+
+func embedded(t *testing.T) *store.Store { return storetest.Open(t, "") }

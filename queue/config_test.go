@@ -49,6 +49,12 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+func TestNewAsksForItsDeps(t *testing.T) {
+	if _, err := New(Defaults(), Deps{Node: "a node"}); err == nil {
+		t.Error("New took a node's name with a space, and no store")
+	}
+}
+
 func TestMetrics(t *testing.T) {
 	each(t, func(t *testing.T, b *bed) {
 		reg := prometheus.NewPedanticRegistry()

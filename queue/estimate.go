@@ -82,9 +82,9 @@ func (q *Queue) inform(ctx context.Context) {
 		l, err := q.order(ctx, queue, places)
 		if err != nil {
 			q.deps.Log.Debug("queue: no order to tell", "queue", queue, "err", err)
-			continue // the next beat tells
 		}
 		q.mu.Lock()
+		q.stale[queue] = q.stale[queue] || err != nil // then the next beat tells
 		for id, place := range places {
 			if t := q.tickets[id]; t != nil && place > 0 && t.state == EntryWaiting {
 				t.move(place, bandWait(l.estimate(place)))

@@ -65,6 +65,9 @@ func New(cfg Config, deps Deps) (*Queue, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	if !agentName.MatchString(deps.Node) || deps.Store == nil || deps.Owns == nil || deps.Log == nil {
+		return nil, fmt.Errorf("queue: the node %q, the store, Owns and the log must be given; a node's name has letters, digits, '.', '-' and '_'", deps.Node)
+	}
 	scripts, err := newScripts(deps.Store)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -110,7 +111,7 @@ func bit(b bool) int64 {
 // standing is a queue that does not run, so that the test alone steps it.
 func standing(t *testing.T) *Queue {
 	t.Helper()
-	q, err := New(testConfig(), Deps{Node: "n1", Store: embedded(t), Owns: func(string) bool { return false }})
+	q, err := New(testConfig(), Deps{Node: "n1", Store: embedded(t), Owns: func(string) bool { return false }, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
