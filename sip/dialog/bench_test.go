@@ -31,7 +31,7 @@ type bench struct {
 	quit func()
 }
 
-// run runs f in a bubble with a layer that onInvite serves.
+// run runs f in a bubble with a layer. A channel on which time must pass is made inside f.
 func run(t *testing.T, deps Deps, f func(b *bench)) {
 	t.Helper()
 	runWith(t, Defaults(), deps, f)
@@ -42,8 +42,8 @@ func runWith(t *testing.T, cfg Config, deps Deps, f func(b *bench)) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bench{t: t, net: siptest.NewNetwork(1)}
 		b.start(cfg, deps)
+		defer func() { b.quit() }() // when f fails too, or the bubble would wait for ever
 		f(b)
-		b.quit()
 	})
 }
 

@@ -76,6 +76,9 @@ func (c *conn) Close() error {
 // readFilter sees what came before it is parsed. It returns nothing for what is dropped and never an
 // error, which would end the listener.
 func (l *Layer) readFilter(info sip.TransportReadProps, data []byte) ([]byte, error) {
+	if !l.up() {
+		return nil, nil
+	}
 	if l.deps.Drop != nil && l.deps.Drop(data, info.RemoteAddr, info.Transport) {
 		l.m.refuse("filter")
 		return nil, nil

@@ -33,6 +33,9 @@ var (
 	ErrElsewhere error = &call.Ended{Cause: call.CauseElsewhere}
 )
 
+// straggle is how long a message that was read may take to its transaction.
+const straggle = 50 * time.Millisecond
+
 // farewell is how long the end of Serve waits for the answers to its BYEs.
 const farewell = 2 * time.Second
 
@@ -193,16 +196,20 @@ func (l *Layer) serve(ctx context.Context, closeListener func() error, listen fu
 	case err = <-failed:
 		// The library returns nil for a socket that failed; without it nothing is heard any more.
 		err = fmt.Errorf("dialog: listener %s %v stopped: %w", l.network, l.local, errors.Join(err, net.ErrClosed))
+		close(l.done)
 		closeListener()
 	case <-ctx.Done():
 		l.drain.Store(true)
 		l.endAll()
+		// From here on nothing is read or sent. The library's goroutines cannot be joined, and one that
+		// finds its listener gone opens a socket of its own: those that run get the time to end.
+		close(l.done)
+		time.Sleep(straggle)
 		if cerr := closeListener(); cerr != nil && !errors.Is(cerr, net.ErrClosed) {
 			err = fmt.Errorf("dialog: close listener: %w", cerr)
 		}
 		<-failed
 	}
-	close(l.done)
 	l.mu.Lock()
 	l.closed = true
 	left := l.live()

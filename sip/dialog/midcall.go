@@ -29,6 +29,9 @@ func (c *Call) midCall(r request) {
 }
 
 func (c *Call) other(r request, at state) {
+	if at == accepted && r.req.Method != sip.INFO {
+		at = c.afterAck()
+	}
 	switch r.req.Method {
 	case sip.INVITE:
 		c.reinvited(r, at)
@@ -45,6 +48,24 @@ func (c *Call) other(r request, at state) {
 	default:
 		c.l.refuse(r.req, r.tx, refusal{status: 405, why: "sanity", headers: []sip.Header{sip.NewHeader("Allow", allow)}})
 	}
+}
+
+// afterAck is the state once the ACK, which has no number of its own and may have been overtaken, had
+// its time to come.
+func (c *Call) afterAck() state {
+	c.mu.Lock()
+	a := c.await[c.invite.CSeq().SeqNo]
+	c.mu.Unlock()
+	if a != nil {
+		select {
+		case <-a.acked:
+		case <-time.After(hold):
+		case <-c.gone:
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state
 }
 
 // bye ends the call, before our ACK came too: the two may have changed places on the way.

@@ -123,7 +123,7 @@ func (l *Layer) outside(req *sip.Request, tx *sip.ServerTx) {
 // ask runs a handler of the owner and answers 500 when it did not.
 func (l *Layer) ask(f func(*sip.Request, func(*sip.Response)), req *sip.Request, tx *sip.ServerTx) {
 	final := false
-	defer func() {
+	defer func() { // at a panic too
 		if !final {
 			l.respond(tx, l.response(req, 500, nil))
 		}
