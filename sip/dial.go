@@ -180,9 +180,9 @@ func (d *dialling) ring(ctx context.Context, branches []branch, relayDTMF bool) 
 		b.inv.Setup = func(c *dialog.Call) { b.leg = d.leg(b.line, c, t) }
 		d.sw.ids.set(b.inv.CallID, d.info.ID)
 		d.sw.work.Go(func() {
-			select { // a call that is placed while the listeners start
-			case <-b.line.layer.Ready():
-			case <-try.Done():
+			if err := b.line.ready(try); err != nil {
+				outcomes <- outcome{i, nil, &call.DialError{Cause: call.CauseNormal, Status: 487, Err: err}}
+				return
 			}
 			c, err := b.line.layer.Invite(try, b.inv)
 			outcomes <- outcome{i, c, err}

@@ -76,7 +76,8 @@ func TestDialTrunkFull(t *testing.T) {
 	w, far := service(t)
 	to := call.Endpoint{Kind: call.ToTrunk, Name: "police", Number: "110"}
 	go func() {
-		for range far.rung {
+		for range 2 {
+			<-far.rung
 			far.PickUp()
 		}
 	}()
@@ -126,6 +127,30 @@ func TestDialRefused(t *testing.T) {
 	}
 	if n := testutil.ToFloat64(w.sw.metrics.responses.WithLabelValues("police", "INVITE", "4xx")); n != 0 {
 		t.Errorf("responses are counted for the trunk of the source alone: %v", n)
+	}
+}
+
+// A service that we call may not call us, when it is no source of a trunk.
+func TestAnswersAloneComeFromWhereCallsGo(t *testing.T) {
+	far := newPerson(t, "110", netip.AddrPort{})
+	t.Cleanup(far.leave)
+	w := newWire(t, func(c *Config) {
+		c.Trunks = []trunk.Config{{Name: "police", Sources: []string{"127.0.0.9/32"}, Identity: trunk.ByNone,
+			Address: far.conn.LocalAddr().String(), Caller: "12345"}}
+	})
+	far.phone = newPhone(far, "110", w.sw.Addr(false))
+	far.sit()
+	go func() { <-far.rung; far.PickUp() }()
+	leg, err := w.sw.Dial(t.Context(), call.Endpoint{Kind: call.ToTrunk, Name: "police", Number: "110"}, call.DialOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := leg.Hangup(t.Context(), call.CauseNormal); err != nil {
+		t.Error(err)
+	}
+	far.dial("12345")
+	if m := <-far.refused; m.Status() != 403 {
+		t.Errorf("%s", m.Start)
 	}
 }
 

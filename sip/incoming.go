@@ -17,8 +17,8 @@ import (
 // place. It runs in the call's own goroutine and returns when the handler has.
 func (s *Switch) fromTrunk(l *line, c *dialog.Call) {
 	t, ok := s.trunks.Match(c.Peer().Addr())
-	if !ok { // the gate knows every source; only a peer without an address comes here
-		s.refuse(c, call.CauseRejected, "number")
+	if !ok { // the gate lets in the answers of those we call; they may not call us
+		s.refuse(c, call.CauseForbidden, "number")
 		return
 	}
 	called, ok := t.Route(dialled(c.Request()))

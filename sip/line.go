@@ -166,6 +166,16 @@ func (l *line) serve(ctx context.Context) error {
 	return l.layer.ServeTCP(ctx, l.stream)
 }
 
+// ready waits until the line can send.
+func (l *line) ready(ctx context.Context) error {
+	select {
+	case <-l.layer.Ready():
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 func (l *line) close() error {
 	var c io.Closer = l.stream
 	if l.packets != nil {

@@ -248,9 +248,7 @@ func (s *Switch) endStale(ctx context.Context) error {
 		return nil
 	}
 	for _, l := range s.lines {
-		select {
-		case <-l.layer.Ready():
-		case <-ctx.Done():
+		if l.ready(ctx) != nil {
 			return nil
 		}
 		n, err := l.layer.EndStale(ctx)
@@ -266,6 +264,9 @@ func (s *Switch) endStale(ctx context.Context) error {
 func (s *Switch) ping(ctx context.Context, t *trunk.Trunk) (int, error) {
 	l, err := s.lineOf(false, string(t.Transport))
 	if err != nil {
+		return 0, err
+	}
+	if err := l.ready(ctx); err != nil {
 		return 0, err
 	}
 	req := sip.NewRequest(sip.OPTIONS, t.Ping())

@@ -42,7 +42,8 @@ type Config struct {
 	Name string `yaml:"name" json:"name"`
 	// Sources are the networks (CIDR) or addresses that the trunk's messages come from.
 	Sources []string `yaml:"sources" json:"sources"`
-	// Address is host:port to send calls to; "" makes the trunk incoming only.
+	// Address is host:port to send calls to; "" makes the trunk incoming only. A name must resolve to
+	// an address in Sources, or its answers are dropped as a stranger's.
 	Address string `yaml:"address,omitempty" json:"address,omitempty"`
 	// Transport is udp or tcp.
 	Transport Transport `yaml:"transport,omitempty" json:"transport,omitempty"`

@@ -37,7 +37,8 @@ type Trunk struct {
 // Set is every trunk of a gateway.
 type Set struct {
 	trunks []*Trunk
-	routes []route // longest prefix first
+	routes []route             // longest prefix first
+	far    map[netip.Addr]bool // addresses that calls are sent to: their answers come from there
 	log    *slog.Logger
 }
 
@@ -96,7 +97,7 @@ func NewSet(cfgs []Config, plan *Plan, log *slog.Logger, reg prometheus.Register
 		names[i] = c.Name
 	}
 	m := newMetrics(reg, names)
-	s := &Set{log: log}
+	s := &Set{log: log, far: map[netip.Addr]bool{}}
 	for i, c := range cfgs {
 		t, err := newTrunk(c.withDefaults(), plan, m)
 		if err != nil {
@@ -105,6 +106,9 @@ func NewSet(cfgs []Config, plan *Plan, log *slog.Logger, reg prometheus.Register
 		s.trunks = append(s.trunks, t)
 		for _, p := range t.prefixes {
 			s.routes = append(s.routes, route{p, t})
+		}
+		if ap, err := netip.ParseAddrPort(c.Address); err == nil {
+			s.far[ap.Addr().Unmap()] = true
 		}
 	}
 	slices.SortStableFunc(s.routes, func(a, b route) int { return b.prefix.Bits() - a.prefix.Bits() })
@@ -212,10 +216,11 @@ func (s *Set) Match(a netip.Addr) (*Trunk, bool) {
 	return nil, false
 }
 
-// Known tells whether a source belongs to any trunk.
+// Known tells whether a source belongs to any trunk, or is where a trunk's calls are sent to. The latter
+// may answer, but an INVITE from there has no trunk.
 func (s *Set) Known(a netip.Addr) bool {
 	_, ok := s.Match(a)
-	return ok
+	return ok || s.far[a.Unmap()]
 }
 
 // Get finds a trunk by name.

@@ -22,7 +22,7 @@ func TestMatchLongestPrefix(t *testing.T) {
 	s, err := NewSet([]Config{
 		{Name: "wide", Sources: []string{"10.0.0.0/8", "2001:db8::/32"}, Identity: ByPAI},
 		{Name: "narrow", Sources: []string{"10.1.2.0/24"}, Identity: ByFrom},
-		{Name: "host", Sources: []string{"10.1.2.3"}, Identity: ByNone},
+		{Name: "host", Sources: []string{"10.1.2.3"}, Identity: ByNone, Address: "198.51.100.7:5060"},
 	}, hangzhou(t), slog.New(slog.DiscardHandler), prometheus.NewPedanticRegistry())
 	if err != nil {
 		t.Fatal(err)
@@ -38,6 +38,10 @@ func TestMatchLongestPrefix(t *testing.T) {
 		if got != want || s.Known(netip.MustParseAddr(a)) != (want != "") {
 			t.Errorf("%s: %q, want %q", a, got, want)
 		}
+	}
+	far := netip.MustParseAddr("198.51.100.7")
+	if _, ok := s.Match(far); ok || !s.Known(far) {
+		t.Error("where calls are sent to is not heard, or is a source of calls")
 	}
 	if _, ok := s.Get("narrow"); !ok {
 		t.Error("no trunk by name")
