@@ -30,7 +30,10 @@ func (c *Call) midCall(r request) {
 
 func (c *Call) other(r request, at state) {
 	if at == accepted && r.req.Method != sip.INFO {
-		at = c.afterAck()
+		if at = c.afterAck(); at == ended || at == closing {
+			c.l.refuse(r.req, r.tx, refusal{status: 481, why: "no_dialog"})
+			return
+		}
 	}
 	switch r.req.Method {
 	case sip.INVITE:
