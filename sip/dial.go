@@ -150,6 +150,9 @@ func resultOf(err error) trunk.Result {
 	return trunk.ResultOf(e.Status)
 }
 
+// maxSteps bounds the steps that are not told yet; more can only be repetitions.
+const maxSteps = 64
+
 // outcome is how a branch came out.
 type outcome struct {
 	branch int
@@ -168,15 +171,15 @@ func (d *dialling) ring(ctx context.Context, branches []branch, relayDTMF bool) 
 	offer := t.offer(sound.LocalPort())
 	// The losers are cancelled by a cause of their own, which their CANCEL tells.
 	try, settle := context.WithCancelCause(ctx)
-	steps := make(chan call.Progress)
+	steps := make(chan call.Progress, maxSteps)
 	outcomes := make(chan outcome, len(branches))
-	over := make(chan struct{})
 	d.began = time.Now()
 	d.tell(call.Sent)
 	for i := range branches {
 		b := &branches[i]
 		b.inv.Body, b.inv.CallID = offer, newID()
-		b.inv.OnProvisional = func(res *sip.Response) { report(res, steps, over) }
+		d.sw.heard.set(b.inv.CallID, steps)
+		defer d.sw.heard.drop(b.inv.CallID)
 		b.inv.Setup = func(c *dialog.Call) { b.leg = d.leg(b.line, c, t) }
 		d.sw.ids.set(b.inv.CallID, d.info.ID)
 		d.sw.work.Go(func() {
@@ -189,7 +192,6 @@ func (d *dialling) ring(ctx context.Context, branches []branch, relayDTMF bool) 
 		})
 	}
 	won, err := d.first(ctx, len(branches), steps, outcomes, settle)
-	close(over)
 	settle(&call.Ended{Cause: call.CauseElsewhere})
 	if err != nil {
 		sound.Close()
@@ -208,6 +210,7 @@ func (d *dialling) first(ctx context.Context, n int, steps <-chan call.Progress,
 		case p := <-steps:
 			d.tell(p)
 		case o := <-outcomes:
+			d.drain(steps) // what came on the wire before the final response
 			left--
 			if o.err == nil {
 				d.tell(call.Trying)
@@ -231,6 +234,17 @@ func (d *dialling) first(ctx context.Context, n int, steps <-chan call.Progress,
 		d.tell(call.Trying)
 	}
 	return outcome{}, refused
+}
+
+func (d *dialling) drain(steps <-chan call.Progress) {
+	for {
+		select {
+		case p := <-steps:
+			d.tell(p)
+		default:
+			return
+		}
+	}
 }
 
 // better is the refusal that says more: busy before the rest, a word of the phone before none.
@@ -308,23 +322,6 @@ func (d *dialling) tell(p call.Progress) {
 		d.trunk.ObserveRinging(time.Since(d.began))
 	}
 	d.opts.OnProgress(p)
-}
-
-// report turns a provisional response into steps.
-func report(res *sip.Response, steps chan<- call.Progress, over <-chan struct{}) {
-	all := []call.Progress{call.Trying}
-	if res.StatusCode >= 180 && res.StatusCode <= 183 {
-		all = append(all, call.Ringing)
-	}
-	if len(res.Body()) > 0 {
-		all = append(all, call.EarlyMedia)
-	}
-	for _, p := range all {
-		select {
-		case steps <- p:
-		case <-over:
-		}
-	}
 }
 
 // host is how the line names itself to its peers.

@@ -56,6 +56,7 @@ type Switch struct {
 	phones    func(netip.Addr) bool // where phones may come from
 	cap       *trunk.Cap
 	ids       *ids
+	heard     *heard
 
 	mu       sync.Mutex
 	handler  call.Handler
@@ -80,7 +81,7 @@ func New(cfg Config, deps Deps) (*Switch, error) {
 	if deps.Bindings == nil {
 		deps.Bindings = registrar.NewMemory(cfg.Registrar.MaxBindings)
 	}
-	s := &Switch{cfg: cfg, deps: deps, log: deps.Log, plan: plan, cap: trunk.NewCap(cfg.MaxCalls), ids: newIDs(),
+	s := &Switch{cfg: cfg, deps: deps, log: deps.Log, plan: plan, cap: trunk.NewCap(cfg.MaxCalls), ids: newIDs(), heard: newHeard(),
 		legs: map[string]*leg{}, phones: within(cfg.PhoneSources)}
 	names := make([]string, len(cfg.Trunks))
 	for i, t := range cfg.Trunks {

@@ -57,6 +57,9 @@ func (i *ids) obtain(callID string, name func() string) string {
 func (s *Switch) trace(l *line, m dialog.Message) {
 	if status, method, ok := response(m.Raw); ok {
 		s.metrics.responses.WithLabelValues(s.label(l, m), method, status).Inc()
+		if status == "1xx" && method == "INVITE" && !m.Sent {
+			s.heard.tell(m)
+		}
 	}
 	if s.deps.Trace == nil || m.CallID == "" {
 		return
