@@ -105,13 +105,12 @@ type Layer struct {
 	port    int
 	drain   atomic.Bool
 
-	mu       sync.Mutex
-	serving  bool
-	closed   bool
-	calls    map[key]*Call
-	invites  map[string]string // From-tag, Call-ID and CSeq of calls to their branch (merged requests)
-	spawned  sync.WaitGroup
-	shutdown context.Context
+	mu      sync.Mutex
+	serving bool
+	closed  bool
+	calls   map[key]*Call
+	invites map[string]struct{} // From-tag, Call-ID and CSeq of calls (merged requests)
+	spawned sync.WaitGroup
 }
 
 // New makes a layer. It serves nothing before ServeUDP or ServeTCP.
@@ -125,7 +124,7 @@ func New(cfg Config, deps Deps) (*Layer, error) {
 	l := &Layer{
 		cfg: cfg, deps: deps, log: deps.Log, m: newMetrics(deps.Registerer),
 		ready: make(chan struct{}), done: make(chan struct{}),
-		calls: make(map[key]*Call), invites: make(map[string]string),
+		calls: make(map[key]*Call), invites: make(map[string]struct{}),
 	}
 	if _, err := rand.Read(l.secret[:]); err != nil {
 		return nil, fmt.Errorf("dialog: %w", err)

@@ -12,7 +12,7 @@ var refusals = []string{"filter", "scanner", "malformed", "sanity", "merged", "n
 
 // events is what a dialog's own machinery did: a closed set.
 var events = []string{"answered_unacked", "repeated_2xx", "cancel_glare", "forked_2xx", "offer_glare",
-	"reordered", "gap_skipped", "stray_response", "stale_ended", "challenged"}
+	"gap_skipped", "stray_response", "stale_ended", "challenged"}
 
 type metrics struct {
 	calls   *prometheus.GaugeVec

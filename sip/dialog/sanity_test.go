@@ -179,7 +179,7 @@ func TestDropAndTrace(t *testing.T) {
 // Every state meets every event; what the table does not name changes nothing.
 func TestStateMachine(t *testing.T) {
 	states := []state{ringing, calling, accepted, confirmed, closing, ended}
-	events := []event{answered, connected, acked, unacked, cancelled, refused, theirBye, ourBye, failed}
+	events := []event{answered, connected, acked, unacked, cancelled, refused, theirBye, ourBye}
 	for _, s := range states {
 		for _, e := range events {
 			c := &Call{state: s}

@@ -24,15 +24,14 @@ const (
 	refused   event = "refused"   // a final response of 300 or above, in either direction; or none in time
 	theirBye  event = "their_bye"
 	ourBye    event = "our_bye"
-	failed    event = "failed" // a fault of ours or of the listener
 )
 
 // moves is the whole machine: what is not in it does not happen, and step tells so.
 var moves = map[state]map[event]state{
-	ringing:   {answered: accepted, cancelled: ended, refused: ended, theirBye: ended, failed: ended},
-	calling:   {connected: confirmed, refused: ended, ourBye: ended, failed: ended},
-	accepted:  {acked: confirmed, unacked: ended, theirBye: ended, ourBye: closing, failed: closing},
-	confirmed: {theirBye: ended, ourBye: ended, failed: ended},
+	ringing:   {answered: accepted, cancelled: ended, refused: ended, theirBye: ended},
+	calling:   {connected: confirmed, refused: ended, ourBye: ended},
+	accepted:  {acked: confirmed, unacked: ended, theirBye: ended, ourBye: closing},
+	confirmed: {theirBye: ended, ourBye: ended},
 	closing:   {acked: ended, unacked: ended, theirBye: ended},
 	ended:     {},
 }

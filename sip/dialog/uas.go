@@ -26,7 +26,7 @@ func (l *Layer) invited(req *sip.Request, tx *sip.ServerTx) {
 	l.mu.Lock()
 	_, twice := l.invites[merging(req)]
 	if !twice {
-		l.invites[merging(req)] = req.Via().Params.GetOr("branch", "")
+		l.invites[merging(req)] = struct{}{}
 	}
 	l.mu.Unlock()
 	if twice { // RFC 3261 section 8.2.2.2
