@@ -38,8 +38,8 @@ type QueueConfig struct {
 
 // Display is a queue's name for people.
 type Display struct {
-	ZH string `yaml:"zh"`
-	EN string `yaml:"en"`
+	ZH string `yaml:"zh" json:"zh"`
+	EN string `yaml:"en" json:"en"`
 }
 
 // StrategyLongestIdle offers a caller to the agent who has been idle longest, within the lowest level.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/hotline12345/gateway/internal/call/g711"
 )
 
 // MaxLength is the longest prompt.
@@ -84,11 +86,11 @@ func samples(format int, data []byte) ([]byte, error) {
 	case waveALaw:
 		return append([]byte(nil), data...), nil
 	case waveMuLaw:
-		pcm := make([]int16, len(data))
+		alaw := make([]byte, len(data))
 		for i, b := range data {
-			pcm[i] = uLawLinear[b]
+			alaw[i] = g711.ULawToALaw[b]
 		}
-		return ALaw(pcm), nil
+		return alaw, nil
 	}
 	return nil, errors.New("the WAV file's data comes before its format")
 }

@@ -44,33 +44,6 @@ func power(alaw []byte, hz float64) float64 {
 	return (s1*s1 + s2*s2 - k*s1*s2) * 2 / (total * float64(len(alaw)))
 }
 
-func TestG711(t *testing.T) {
-	for i := range 256 {
-		if got := encodeALaw(aLawLinear[i]); got != byte(i) {
-			t.Errorf("A-law %#x decodes to %d and encodes to %#x", i, aLawLinear[i], got)
-		}
-		if got := encodeULaw(uLawLinear[i]); got != byte(i) && i != 0x7f { // 0x7f is a second zero
-			t.Errorf("µ-law %#x decodes to %d and encodes to %#x", i, uLawLinear[i], got)
-		}
-	}
-	for s, want := range map[int16]byte{0: 0xd5, -1: 0x55, 32767: 0xaa, -32768: 0x2a, 1000: 0xfa} {
-		if got := encodeALaw(s); got != want {
-			t.Errorf("A-law of %d is %#x; want %#x", s, got, want)
-		}
-	}
-	for s, want := range map[int16]byte{0: 0xff, 32767: 0x80, -32768: 0x00, 1000: 0xce} {
-		if got := encodeULaw(s); got != want {
-			t.Errorf("µ-law of %d is %#x; want %#x", s, got, want)
-		}
-	}
-	for s := math.MinInt16; s <= math.MaxInt16; s++ {
-		got := float64(aLawLinear[encodeALaw(int16(s))])
-		if diff := math.Abs(got - float64(s)); diff > 16+math.Abs(float64(s))/30 {
-			t.Fatalf("%d comes back as %.0f", s, got)
-		}
-	}
-}
-
 func TestParseWAV(t *testing.T) {
 	pcm := tone(1000, 1, 20)
 	want, err := ParseWAV(wave(wavePCM, 1, 8000, 16, pcm))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hotline12345/gateway/internal/call/g711"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
@@ -193,7 +194,7 @@ func TestWheelSkipsAfterAStall(t *testing.T) {
 func TestJitter(t *testing.T) {
 	put := func(j *jitter, seq int, v int16) {
 		body := make([]byte, frame)
-		fill(body, LinearToULaw(v))
+		fill(body, g711.EncodeULaw(v))
 		j.put(header{seq: uint16(seq), ts: uint32(seq) * frame, ssrc: 1}, uLaw, body)
 	}
 	t.Run("lost, late and out of order", func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hotline12345/gateway/internal/call"
+	"github.com/hotline12345/gateway/internal/call/g711"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 )
@@ -225,8 +226,8 @@ func tone(l law, hz float64, at, n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
 		v := int16(8000 * math.Sin(2*math.Pi*hz*float64(at+i)/call.Rate))
-		if b[i] = LinearToALaw(v); l == uLaw {
-			b[i] = LinearToULaw(v)
+		if b[i] = g711.EncodeALaw(v); l == uLaw {
+			b[i] = g711.EncodeULaw(v)
 		}
 	}
 	return b

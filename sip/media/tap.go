@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/hotline12345/gateway/internal/call"
+	"github.com/hotline12345/gateway/internal/call/g711"
 )
 
 const (
@@ -119,7 +120,7 @@ func (p *tap) deliver(track call.Track, f *ringFrame) {
 	b := f.b[:f.n]
 	if f.law == uLaw {
 		for i, v := range b {
-			b[i] = uLawALaw[v]
+			b[i] = g711.ULawToALaw[v]
 		}
 	}
 	p.sink.Write(track, f.ts, b)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hotline12345/gateway/internal/call"
+	"github.com/hotline12345/gateway/internal/call/g711"
 )
 
 // ear is a sink that keeps what it hears; it is slow while gate is shut.
@@ -91,7 +92,7 @@ func TestTap(t *testing.T) {
 		for track, want := range map[int]float64{0: 440, 1: 700} {
 			var pcm []float64
 			for _, b := range [][]byte{in[:call.Rate], out[:call.Rate]}[track] {
-				pcm = append(pcm, float64(ALawToLinear(b)))
+				pcm = append(pcm, float64(g711.ALawToLinear[b]))
 			}
 			wantLevels(t, "tap", pcm, map[float64]bool{440: want == 440, 700: want == 700})
 		}

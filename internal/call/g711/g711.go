@@ -1,81 +1,77 @@
-// Package g711 is ITU-T G.711: A-law and µ-law, and the tables between them and linear PCM.
+// Package g711 is ITU-T G.711: A-law and µ-law, by tables.
 package g711
 
 import "math/bits"
 
-// The codes of silence.
+// The codes of silence: the smallest positive value of each law.
 const (
 	SilenceA = 0xD5
 	SilenceU = 0xFF
 )
 
-// ALawToLinear and ULawToLinear decode one sample to 16-bit PCM.
-var ALawToLinear, ULawToLinear = decoders()
+var (
+	// ALawToLinear and ULawToLinear decode a sample to 16-bit linear sound.
+	ALawToLinear = table[[256]int16](256, func(t *[256]int16, i int) { t[i] = decodeALaw(byte(i)) })
+	ULawToLinear = table[[256]int16](256, func(t *[256]int16, i int) { t[i] = decodeULaw(byte(i)) })
 
-// ALawToULaw and ULawToALaw change the law of one sample without loss that a decode and an encode
-// would not have.
-var ALawToULaw, ULawToALaw = translators()
+	// A-law has 13 significant bits and µ-law 14: the encoders look up the upper bits of a sample.
+	linearALaw = table[[1 << 13]byte](1<<13, func(t *[1 << 13]byte, i int) { t[i] = encodeALaw(i - 1<<12) })
+	linearULaw = table[[1 << 14]byte](1<<14, func(t *[1 << 14]byte, i int) { t[i] = encodeULaw(i - 1<<13) })
 
-func decoders() (a, u [256]int16) {
-	for i := range 256 {
-		a[i], u[i] = decodeALaw(byte(i)), decodeULaw(byte(i))
+	// ALawToULaw and ULawToALaw turn a sample of one law into the nearest of the other.
+	ALawToULaw = table[[256]byte](256, func(t *[256]byte, i int) { t[i] = EncodeULaw(ALawToLinear[i]) })
+	ULawToALaw = table[[256]byte](256, func(t *[256]byte, i int) { t[i] = EncodeALaw(ULawToLinear[i]) })
+)
+
+func table[T any](n int, set func(t *T, i int)) (t T) {
+	for i := range n {
+		set(&t, i)
 	}
-	return a, u
+	return t
 }
 
-func translators() (au, ua [256]byte) {
-	for i := range 256 {
-		au[i] = EncodeULaw(ALawToLinear[i])
-		ua[i] = EncodeALaw(ULawToLinear[i])
-	}
-	return au, ua
-}
+// EncodeALaw and EncodeULaw encode a sample of 16-bit linear sound.
+func EncodeALaw(s int16) byte { return linearALaw[int(s>>3)+1<<12] }
+func EncodeULaw(s int16) byte { return linearULaw[int(s>>2)+1<<13] }
 
+// decodeALaw is G.711 table 1a; its even bits are inverted on the wire, and a set sign bit is positive.
 func decodeALaw(b byte) int16 {
 	b ^= 0x55
-	exp, man := int(b>>4&7), int(b&0xF)
-	v := man<<4 + 8
-	if exp > 0 {
-		v = (v + 0x100) << (exp - 1)
+	v := int16(b&0x0F)<<4 + 8
+	if seg := b >> 4 & 7; seg > 0 {
+		v = (v + 0x100) << (seg - 1)
 	}
 	if b&0x80 == 0 {
-		return int16(-v)
+		return -v
 	}
-	return int16(v)
+	return v
 }
 
+func encodeALaw(v int) byte { // v has 13 bits
+	mask := byte(SilenceA)
+	if v < 0 {
+		mask, v = SilenceA^0x80, -v-1
+	}
+	seg := max(bits.Len(uint(v))-5, 0)
+	return byte(seg<<4|v>>max(seg, 1)&0x0F) ^ mask
+}
+
+// decodeULaw is G.711 table 2a.
 func decodeULaw(b byte) int16 {
 	b = ^b
-	exp, man := int(b>>4&7), int(b&0xF)
-	v := (man<<3+0x84)<<exp - 0x84
+	v := (int16(b&0x0F)<<3 + 0x84) << (b >> 4 & 7)
 	if b&0x80 != 0 {
-		return int16(-v)
+		return 0x84 - v
 	}
-	return int16(v)
+	return v - 0x84
 }
 
-// EncodeALaw encodes one sample of 16-bit PCM.
-func EncodeALaw(s int16) byte {
-	v, sign := int(s), byte(0x80)
+func encodeULaw(v int) byte { // v has 14 bits
+	mask := byte(SilenceU)
 	if v < 0 {
-		v, sign = -v-1, 0
+		mask, v = SilenceU^0x80, -v
 	}
-	v >>= 4
-	exp := max(0, bits.Len(uint(v))-4)
-	if exp > 0 {
-		v >>= exp - 1
-		return (sign | byte(exp)<<4 | byte(v&0xF)) ^ 0x55
-	}
-	return (sign | byte(v&0x1F)) ^ 0x55
-}
-
-// EncodeULaw encodes one sample of 16-bit PCM.
-func EncodeULaw(s int16) byte {
-	v, sign := int(s), byte(0)
-	if v < 0 {
-		v, sign = -v, 0x80
-	}
-	v = min(v, 32635) + 0x84
-	exp := bits.Len(uint(v)) - 8
-	return ^(sign | byte(exp)<<4 | byte(v>>(exp+3)&0xF))
+	v = min(v, 8158) + 33
+	seg := bits.Len(uint(v)) - 6
+	return byte(seg<<4|v>>(seg+1)&0x0F) ^ mask
 }

@@ -46,3 +46,17 @@ func abs(v int) int {
 	}
 	return v
 }
+
+// Samples at the ends and in the middle, as the recommendation encodes them.
+func TestEncodesKnownSamples(t *testing.T) {
+	for s, want := range map[int16]byte{0: 0xd5, -1: 0x55, 32767: 0xaa, -32768: 0x2a, 1000: 0xfa} {
+		if got := EncodeALaw(s); got != want {
+			t.Errorf("A-law of %d is %#x; want %#x", s, got, want)
+		}
+	}
+	for s, want := range map[int16]byte{0: 0xff, 32767: 0x80, -32768: 0x00, 1000: 0xce} {
+		if got := EncodeULaw(s); got != want {
+			t.Errorf("µ-law of %d is %#x; want %#x", s, got, want)
+		}
+	}
+}
