@@ -34,9 +34,9 @@ type keypad struct {
 	mu        sync.Mutex
 	mode      keyMode
 	watch     KeyWatch
-	interrupt context.CancelCauseFunc // of the stage that runs
-	danger    func(*errDanger)        // told of every danger key
-	told      func(call.Digit)        // told of every key, for the timeline
+	interrupt context.CancelCauseFunc          // of the stage that runs
+	danger    func(*errDanger)                 // told of every danger key
+	told      func(d call.Digit, private bool) // told of every key; one of a run of digits is private
 }
 
 // run hands keys on until the leg ends.
@@ -46,7 +46,6 @@ func (k *keypad) run(leg call.Leg) {
 		case <-leg.Context().Done():
 			return
 		case d := <-leg.Digits():
-			k.told(d)
 			k.press(d)
 		}
 	}
@@ -56,7 +55,9 @@ func (k *keypad) press(d call.Digit) {
 	k.mu.Lock()
 	danger := k.isDanger(d)
 	interrupt := k.interrupt
+	private := k.mode == keysCollecting
 	k.mu.Unlock()
+	k.told(d, private)
 	if danger {
 		k.forget() // what was pressed before the danger key is no choice of a service; what follows may be
 		e := &errDanger{At: d.At}

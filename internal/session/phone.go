@@ -33,7 +33,7 @@ func (m *Manager) phone(leg call.Leg) {
 		log.Warn("answer failed", "err", err)
 		return
 	}
-	pad := &keypad{keys: make(chan byte, 32), mode: keysRaw, danger: func(*errDanger) {}, told: func(call.Digit) {}}
+	pad := &keypad{keys: make(chan byte, 32), mode: keysRaw, danger: func(*errDanger) {}, told: func(call.Digit, bool) {}}
 	reading := make(chan struct{})
 	go func() { defer close(reading); pad.run(leg) }()
 	v := &voice{leg: leg, pad: pad}

@@ -123,7 +123,7 @@ func (s *story) ring(ctx context.Context, t Ticket, o Offer) (call.Leg, error) {
 	ringing, cancel := context.WithTimeoutCause(ctx, o.Ring, errLimit)
 	defer cancel()
 	leg, err := s.m.Switch.Dial(ringing, call.Endpoint{Kind: call.ToExtension, Name: o.Extension}, call.DialOptions{
-		Caller: s.info.Caller, Masked: s.info.Caller.Masked(), Display: s.display(), Token: s.id,
+		Caller: s.info.Caller, Masked: s.shown(), Display: s.display(), Token: s.id,
 	})
 	if err == nil {
 		err = t.Accept(context.WithoutCancel(ctx), o)

@@ -69,13 +69,17 @@ func (m *Manager) begin(_ context.Context, leg call.Leg) *story {
 		s.update(func(v *View) { v.Alert = true })
 		s.note("danger", "the caller pressed the emergency key", nil)
 	}
-	s.pad.told = func(d call.Digit) {
-		s.note("digit", "key pressed", map[string]string{"source": string(d.Source)})
+	s.pad.told = func(d call.Digit, private bool) {
+		attrs := map[string]string{"source": string(d.Source)}
+		if !private {
+			attrs["key"] = string(d.Key)
+		}
+		s.note("digit", "key pressed", attrs)
 	}
 	s.voice = &voice{leg: leg, pad: s.pad, node: s.atNode, record: s.record}
 	s.view = View{
 		CallID: s.id, Started: info.At, Since: info.At, Stage: StageScreened, Trunk: info.Trunk,
-		Caller: info.Caller.Masked(), Identity: info.Identity, Called: info.Called, Language: "zh",
+		Caller: s.shown(), Identity: info.Identity, Called: info.Called, Language: "zh",
 		Evidence: "none",
 	}
 	s.cdr = journal.CDR{
@@ -128,6 +132,14 @@ func (s *story) screened(ctx context.Context) bool {
 	}
 	s.cdr.Answered = time.Now()
 	return true
+}
+
+// shown is the caller's number as people see it: masked, or nothing when the caller withheld it.
+func (s *story) shown() string {
+	if s.info.Withheld {
+		return call.Number{}.Masked()
+	}
+	return s.info.Caller.Masked()
 }
 
 func (s *story) screenRequest() ScreenRequest {
