@@ -69,3 +69,26 @@ func signals(ctx context.Context, again func()) (context.Context, func()) {
 		cancel()
 	}
 }
+
+// onHangup runs reload at each SIGHUP, one after the other, until the returned func is called.
+func onHangup(reload func()) (stop func()) {
+	got := make(chan os.Signal, 1)
+	signal.Notify(got, syscall.SIGHUP)
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-got:
+				reload()
+			case <-quit:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(got)
+		close(quit)
+		<-done
+	}
+}

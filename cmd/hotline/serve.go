@@ -30,12 +30,13 @@ finish within drain_for; a second signal ends them at once.`,
 			}
 			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.Level()}))
 			ops.Tune(log)
-			return serve(cmd.Context(), cfg, log, cmd.OutOrStdout())
+			reload := func() (config.Config, error) { return config.Load(o.config, o.sets) }
+			return serve(cmd.Context(), cfg, log, cmd.OutOrStdout(), reload)
 		},
 	}
 }
 
-func serve(ctx context.Context, cfg config.Config, log *slog.Logger, out io.Writer) error {
+func serve(ctx context.Context, cfg config.Config, log *slog.Logger, out io.Writer, reload func() (config.Config, error)) error {
 	gateway, err := app.New(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -46,6 +47,17 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger, out io.Writ
 	welcome(out, gateway.Newcomers)
 	ctx, stop := signals(ctx, gateway.EndNow)
 	defer stop()
+	defer onHangup(func() {
+		cfg, err := reload()
+		if err == nil {
+			err = gateway.Reload(cfg)
+		}
+		if err != nil {
+			log.Error("the reload failed; the last good flows and prompts stay", "err", err)
+			return
+		}
+		log.Info("flows and prompts were read anew; every other setting needs a restart")
+	})()
 	return gateway.Run(ctx)
 }
 

@@ -30,9 +30,7 @@ import (
 	"github.com/hotline12345/gateway/internal/session"
 	"github.com/hotline12345/gateway/internal/staff"
 	"github.com/hotline12345/gateway/internal/store"
-	"github.com/hotline12345/gateway/ivr"
 	"github.com/hotline12345/gateway/ivr/emergency"
-	"github.com/hotline12345/gateway/ivr/prompt"
 	"github.com/hotline12345/gateway/queue"
 	"github.com/hotline12345/gateway/sip"
 	"github.com/hotline12345/gateway/sip/trunk"
@@ -50,8 +48,7 @@ type App struct {
 	journal   *journal.Journal
 	recorder  *recording.Recorder
 	outbox    *intake.Outbox
-	prompts   *prompt.Catalogue
-	flows     *ivr.Engine
+	spoken    *spoken
 	queue     *queue.Queue
 	admission *abuse.Admission
 	sip       *sip.Switch
@@ -171,14 +168,7 @@ func (a *App) makeBooks(context.Context) (err error) {
 }
 
 func (a *App) makeFlows(context.Context) (err error) {
-	if a.prompts, err = prompt.New(a.cfg.Prompts, a.reg); err != nil {
-		return err
-	}
-	var queues []string
-	for _, q := range a.cfg.Queue.Queues {
-		queues = append(queues, q.Name)
-	}
-	a.flows, err = ivr.New(a.cfg.IVR, a.prompts, queues, a.log.With("room", "ivr"), a.reg)
+	a.spoken, err = newSpoken(a.cfg, a.log, a.reg)
 	return err
 }
 
@@ -231,7 +221,7 @@ func (a *App) makeRooms(context.Context) (err error) {
 	cfg := a.cfg.Session
 	cfg.Emergency = a.cfg.Emergency
 	a.calls, err = session.New(cfg, session.Deps{Log: a.log.With("room", "session"), Registerer: a.reg, Switch: a.sip,
-		Screener: a.admission, Flow: a.flows, Prompts: a.prompts, Queue: a.queue, Recorder: a.recorder,
+		Screener: a.admission, Flow: a.spoken, Prompts: a.spoken, Queue: a.queue, Recorder: a.recorder,
 		Intake: a.outbox, Journal: a.journal, Desk: phoneDesk{a.desk},
 		KeyWatch: func() session.KeyWatch { return &emergency.KeyWatch{} }})
 	return err
@@ -248,7 +238,7 @@ func (a *App) makePages(context.Context) (err error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", a.console.Handler())
-	mux.Handle("GET /metrics", ops.Metrics(a.reg))
+	mux.Handle("GET /metrics", ops.Metrics(a.reg, a.spoken))
 	mux.Handle("GET /healthz", ops.Healthz())
 	mux.Handle("GET /readyz", health.Readyz())
 	mux.Handle("/intake/audio/", a.outbox.AudioHandler())

@@ -46,7 +46,8 @@ func Version() string {
 	return version + " " + revision[:min(len(revision), 12)]
 }
 
-// Metrics serves a registry.
-func Metrics(reg *prometheus.Registry) http.Handler {
-	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg, MaxRequestsInFlight: maxScrapes})
+// Metrics serves a registry, and what other gatherers add to it.
+func Metrics(reg *prometheus.Registry, more ...prometheus.Gatherer) http.Handler {
+	all := append(prometheus.Gatherers{reg}, more...)
+	return promhttp.HandlerFor(all, promhttp.HandlerOpts{Registry: reg, MaxRequestsInFlight: maxScrapes})
 }
