@@ -33,7 +33,7 @@ type keypad struct {
 
 	mu        sync.Mutex
 	mode      keyMode
-	watch     KeyWatch
+	watch     KeyWatch                         // nil on an agent's phone: no key there is danger
 	interrupt context.CancelCauseFunc          // of the stage that runs
 	danger    func(*errDanger)                 // told of every danger key
 	told      func(d call.Digit, private bool) // told of every key; one of a run of digits is private
@@ -85,7 +85,7 @@ func (k *keypad) forget() {
 }
 
 func (k *keypad) isDanger(d call.Digit) bool {
-	return k.mode != keysRaw && k.watch.Press(d.Key, d.At, k.mode == keysCollecting)
+	return k.mode != keysRaw && k.watch != nil && k.watch.Press(d.Key, d.At, k.mode == keysCollecting)
 }
 
 // set changes the meaning of keys and returns a func that changes it back.
