@@ -112,10 +112,10 @@ func (c *control) routes() http.Handler {
 }
 
 // measure sets a measure on a number, in whatever form it was written.
-func (a *App) measure(ctx context.Context, o MeasureOrder) (any, error) {
+func (a *App) measure(ctx context.Context, o MeasureOrder) (abuse.Case, error) {
 	n := a.plan.Parse(o.Number)
 	if n.E164 == "" {
-		return nil, fmt.Errorf("%q is no telephone number; write it as 13800138000, 0571-12345678 or +86…", o.Number)
+		return abuse.Case{}, fmt.Errorf("%q is no telephone number; write it as 13800138000, 0571-12345678 or +86…", o.Number)
 	}
 	m := abuse.Measure{Number: n, Clause: o.Clause, Level: o.Level, Reason: o.Reason}
 	if o.For > 0 {

@@ -1,0 +1,101 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hotline12345/gateway/internal/journal"
+	"github.com/hotline12345/gateway/internal/session"
+)
+
+// The acts of this file are for a program that runs a gateway of its own and plays the people at it, as
+// the demo does. What the pages and the command line do goes by way of them.
+
+// Calls are the live calls.
+func (a *App) Calls() []session.View { return a.calls.Views() }
+
+// WatchCalls tells of changes of [App.Calls]; see [session.Manager.Watch].
+func (a *App) WatchCalls() (changed <-chan struct{}, stop func()) { return a.calls.Watch() }
+
+// Ended is the record of an ended call with its timeline; [journal.ErrNotFound] while it goes on.
+func (a *App) Ended(ctx context.Context, id string) (CallRecord, error) {
+	row, err := a.journal.Call(ctx, id)
+	if err != nil {
+		return CallRecord{}, err
+	}
+	timeline, err := a.journal.Timeline(ctx, id)
+	return CallRecord{CDR: &row, Timeline: timeline}, err
+}
+
+// EndedSince are the records of the calls that began since a moment, the latest first.
+func (a *App) EndedSince(ctx context.Context, since time.Time) ([]journal.Row, error) {
+	return a.journal.CDRs(ctx, journal.Filter{From: since, Limit: 1000})
+}
+
+// SetPhoneSecret sets the secret by which an extension's phone registers.
+func (a *App) SetPhoneSecret(ctx context.Context, extension, secret, by string) error {
+	return a.staff.SetPhoneSecret(ctx, extension, a.cfg.SIP.Registrar.Realm, secret, by)
+}
+
+// Seat logs a person in at an extension, as the agent's page does.
+func (a *App) Seat(ctx context.Context, person, extension string) error {
+	return pageDesk{a.desk}.Login(ctx, person, extension)
+}
+
+// Seated tells at which extension a person is logged in; "" is nowhere.
+func (a *App) Seated(ctx context.Context, person string) (string, error) {
+	return a.staff.ExtensionOf(ctx, person)
+}
+
+// WriteUp writes an ended call up as its agent, and ends the write-up, so that it is handed over at once.
+// It waits for the wrap-up to begin.
+func (a *App) WriteUp(ctx context.Context, id, person string, f session.Facts) error {
+	if err := a.calls.SetFacts(ctx, id, person, f); err != nil {
+		return fmt.Errorf("facts: %w", err)
+	}
+	changed, stop := a.calls.Watch()
+	defer stop()
+	for {
+		switch v, ok := a.live(id); {
+		case !ok:
+			return nil // the time for it was over
+		case v.Stage == session.StageWrapUp:
+			err := a.calls.FinishWrapUp(ctx, id, person)
+			if err == nil || errors.Is(err, session.ErrNoCall) {
+				return nil
+			}
+			if !errors.Is(err, session.ErrNotInTalk) { // the facts are still being kept
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changed:
+		case <-time.After(50 * time.Millisecond): // an act that was carried out changes nothing that is watched
+		}
+	}
+}
+
+func (a *App) live(id string) (session.View, bool) {
+	for _, v := range a.calls.Views() {
+		if v.CallID == id {
+			return v, true
+		}
+	}
+	return session.View{}, false
+}
+
+// Suspend sets a measure on a number, and returns its decision.
+func (a *App) Suspend(ctx context.Context, o MeasureOrder) (decision string, err error) {
+	c, err := a.measure(ctx, o)
+	return c.Decision, err
+}
+
+// Restore lifts a measure.
+func (a *App) Restore(ctx context.Context, decision string, why Act) error {
+	_, err := a.admission.Restore(ctx, decision, why.Reason, why.By)
+	return err
+}

@@ -1,0 +1,237 @@
+// Package demo plays the world around the gateway over real SIP and RTP on loopback: a carrier, its
+// callers, the emergency services, agents with their phones, and case intake.
+//
+// Each call is a scenario with an expectation, and the expectation is checked from outside: by what was
+// heard at both ends, by the call's record, by what case intake received. [Run] plays them once and
+// judges, or round and round so that somebody who looks at the console sees a line at work.
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hotline12345/gateway/cmd/hotline/internal/app"
+	"github.com/hotline12345/gateway/cmd/hotline/internal/config"
+	"github.com/hotline12345/gateway/cmd/hotline/internal/ops"
+	"github.com/hotline12345/gateway/internal/call"
+	"github.com/hotline12345/gateway/ivr/prompt"
+	"github.com/hotline12345/gateway/sip/media"
+)
+
+// Options say what is played.
+type Options struct {
+	Calls   int    // with Once: how many; spread over the scenarios
+	Once    bool   // play Calls calls, judge them and end; else go on until the context ends
+	JSON    bool   // print the report of Once as one JSON document
+	Backend string // "sip"
+	Target  string // host:port of a gateway that is somebody else's: only callers are played; needs Once
+	// Break names a scenario whose expectation is falsified, so that a test sees it fail.
+	Break string
+
+	Load    func(sets ...string) (config.Config, error) // reads the configuration, with settings on top
+	Plan    func(config.Config) *ops.EmergencyPlan      // the emergency routes of a configuration
+	Welcome func(out io.Writer, gateway *app.App)       // without Once: shows where the gateway is and who may log in
+	Out     io.Writer
+	Log     *slog.Logger
+}
+
+// The errors of a demo.
+var (
+	ErrBackend = errors.New("demo: this build has the backend sip only; leave --backend out, or write --backend sip")
+	ErrBroken  = errors.New("demo: not every call met its expectation")
+	ErrLive    = errors.New("demo: an emergency call could leave this host, and the demo makes emergency calls; give it a configuration without such routes")
+	ErrUsage   = errors.New("demo: the options do not go together")
+)
+
+// demo is a run.
+type demo struct {
+	opts    Options
+	cfg     config.Config
+	log     *slog.Logger
+	pace    pace
+	engine  *media.Engine
+	carrier *carrier
+	prompts *prompt.Catalogue
+
+	gateway *app.App // nil with a target
+	intake  *intake
+	agents  []*agent
+
+	mu      sync.Mutex
+	players map[*player]struct{}
+	claimed map[string]bool // gateway call identities that have a player
+	serial  int             // of callers' numbers
+}
+
+// pace is how fast people act.
+type pace struct {
+	think time.Duration // before a key
+	talk  time.Duration // how long a talk lasts once both were heard
+	gap   time.Duration // between two calls of a demo that goes on
+}
+
+// The paces: a run that judges, and one that is looked at.
+var (
+	brisk = pace{think: 200 * time.Millisecond, talk: 1500 * time.Millisecond}
+	calm  = pace{think: 3 * time.Second, talk: 25 * time.Second, gap: 8 * time.Second}
+)
+
+// Run plays. With Once it returns [ErrBroken] when a call did not meet its expectation.
+func Run(ctx context.Context, o Options) (err error) {
+	if err := o.check(); err != nil {
+		return err
+	}
+	d := &demo{opts: o, log: o.Log, pace: calm, players: map[*player]struct{}{}, claimed: map[string]bool{}}
+	if o.Once {
+		d.pace = brisk
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	closeAll, err := d.open(ctx)
+	defer func() { err = errors.Join(err, closeAll()) }()
+	if err != nil {
+		return err
+	}
+	// The gateway outlives the last call, and the world around it outlives the gateway.
+	run, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	world, run := errgroup.WithContext(run)
+	line, hangUp := context.WithCancel(run)
+	defer hangUp()
+	d.start(run, world)
+	if d.gateway != nil {
+		world.Go(func() error { defer end(); return d.gateway.Run(line) })
+	}
+	world.Go(func() error {
+		defer hangUp()
+		if d.gateway == nil {
+			defer end()
+		}
+		return d.perform(ctx, run)
+	})
+	return world.Wait()
+}
+
+func (o Options) check() error {
+	switch {
+	case o.Backend != "sip":
+		return fmt.Errorf("%w (backend %q)", ErrBackend, o.Backend)
+	case o.Target != "" && !o.Once:
+		return fmt.Errorf("%w: --target plays callers at a gateway that is somebody else's; add --once", ErrUsage)
+	case o.Once && (o.Calls < 1 || o.Calls > 1000):
+		return fmt.Errorf("%w: --calls %d is out of range; write 1 to 1000", ErrUsage, o.Calls)
+	case o.Break != "" && find(o.Break) == nil:
+		return fmt.Errorf("%w: there is no scenario %q", ErrUsage, o.Break)
+	}
+	return nil
+}
+
+// open makes the carrier and, unless there is a target, the gateway with its intake and its agents.
+func (d *demo) open(ctx context.Context) (closeAll func() error, err error) {
+	var closers []func() error
+	closeAll = func() error {
+		var errs []error
+		for i := len(closers) - 1; i >= 0; i-- {
+			errs = append(errs, closers[i]())
+		}
+		return errors.Join(errs...)
+	}
+	sets := []string{"drain_for=5s"}
+	if d.opts.Once {
+		dir, err := os.MkdirTemp("", "hotline-demo-")
+		if err != nil {
+			return closeAll, err
+		}
+		closers = append(closers, func() error { return os.RemoveAll(dir) })
+		sets = once(dir)
+	}
+	if d.cfg, err = d.opts.Load(sets...); err != nil {
+		return closeAll, err
+	}
+	here := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	if d.opts.Target != "" {
+		if here, err = towards(d.opts.Target); err != nil {
+			return closeAll, err
+		}
+	}
+	sound := media.Defaults()
+	sound.IP, sound.PortMin, sound.PortMax, sound.DSCP = here, 0, 0, 0
+	if d.engine, err = media.New(sound, media.Deps{Log: d.log}); err != nil {
+		return closeAll, err
+	}
+	if d.prompts, err = prompt.New(d.cfg.Prompts, nil); err != nil {
+		return closeAll, err
+	}
+	if d.carrier, err = newCarrier(d, here); err != nil {
+		return closeAll, err
+	}
+	if d.opts.Target != "" {
+		peer, err := net.ResolveUDPAddr("udp", d.opts.Target)
+		if err != nil {
+			return closeAll, fmt.Errorf("%w: --target: %w", ErrUsage, err)
+		}
+		d.carrier.aim(peer.AddrPort())
+		return closeAll, nil
+	}
+	return closeAll, d.openGateway(ctx)
+}
+
+// towards is the address of this host that a target sees.
+func towards(target string) (netip.Addr, error) {
+	conn, err := net.Dial("udp", target)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("%w: --target %s: %w; write it as host:port", ErrUsage, target, err)
+	}
+	defer func() { _ = conn.Close() }()
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+}
+
+// start runs the world.
+func (d *demo) start(ctx context.Context, world *errgroup.Group) {
+	world.Go(func() error { return d.engine.Run(ctx) })
+	d.carrier.start(ctx, world)
+	if d.gateway == nil {
+		return
+	}
+	world.Go(func() error { return d.intake.run(ctx) })
+	for _, a := range d.agents {
+		world.Go(func() error { return a.phone.Run(ctx) })
+	}
+}
+
+// perform plays the calls. ctx ends the play, and world is how long the world goes on.
+func (d *demo) perform(ctx, world context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(world, func() { cancel(context.Cause(world)) })() // a part failed
+	if err := d.carrier.ready(ctx); err != nil {
+		return err
+	}
+	for _, a := range d.agents {
+		if err := a.arrive(ctx); err != nil {
+			return fmt.Errorf("demo: agent %s: %w", a.extension, err)
+		}
+	}
+	if !d.opts.Once {
+		return d.playOn(ctx)
+	}
+	began := time.Now()
+	results := d.playOnce(ctx)
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	return d.report(results, time.Since(began))
+}
+
+// codecs are what callers' phones speak, in turn.
+var codecs = [][]call.Codec{{call.PCMA, call.PCMU}, {call.PCMA}}
