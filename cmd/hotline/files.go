@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -86,42 +87,13 @@ func flows(cfg config.Config) (*ivr.Engine, error) {
 }
 
 func flowCmd(o *options) *cobra.Command {
-	load := func(file string) (config.Config, *prompt.Catalogue, *ivr.Flow, []ivr.Problem, error) {
-		cfg, err := config.Load(o.config, o.sets)
-		if err != nil {
-			return cfg, nil, nil, nil, err
-		}
-		prompts, err := prompt.New(cfg.Prompts, nil)
-		if err != nil {
-			return cfg, nil, nil, nil, err
-		}
-		src, err := os.ReadFile(file)
-		if err != nil {
-			return cfg, nil, nil, nil, err
-		}
-		known := ivr.Known{Prompts: prompts, Targets: sortedKeys(cfg.IVR.Targets)}
-		for _, q := range cfg.Queue.Queues {
-			known.Queues = append(known.Queues, q.Name)
-		}
-		flow, problems := ivr.Check(file, src, known)
-		return cfg, prompts, flow, problems, nil
-	}
-	report := func(out io.Writer, problems []ivr.Problem) error {
-		for _, p := range problems {
-			fmt.Fprintln(out, p.Error())
-		}
-		if n := len(ivr.Faults(problems)); n > 0 {
-			return fmt.Errorf("%d faults", n)
-		}
-		return nil
-	}
 	check := &cobra.Command{Use: "check FILE", Short: "Tell everything that is wrong with a flow", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, _, _, problems, err := load(args[0])
+			l, err := loadFlow(o, args[0])
 			if err != nil {
 				return err
 			}
-			if err := report(cmd.OutOrStdout(), problems); err != nil {
+			if err := l.report(cmd.OutOrStdout()); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), "the flow is right")
@@ -129,46 +101,91 @@ func flowCmd(o *options) *cobra.Command {
 		}}
 	render := &cobra.Command{Use: "render FILE", Short: "Draw a flow", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, _, flow, problems, err := load(args[0])
+			l, err := loadFlow(o, args[0])
 			if err != nil {
 				return err
 			}
-			if flow == nil {
-				return report(cmd.OutOrStdout(), problems)
+			if l.flow == nil {
+				return l.report(cmd.OutOrStdout())
 			}
-			_, err = fmt.Fprint(cmd.OutOrStdout(), ivr.Render(flow))
+			_, err = fmt.Fprint(cmd.OutOrStdout(), ivr.Render(l.flow))
 			return err
 		}}
 	var script string
 	simulate := &cobra.Command{Use: "simulate FILE --script CALLS", Short: "Play scripted calls through a flow", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, prompts, flow, problems, err := load(args[0])
+			l, err := loadFlow(o, args[0])
 			if err != nil {
 				return err
 			}
-			if flow == nil {
-				return report(cmd.OutOrStdout(), problems)
+			if l.flow == nil {
+				return l.report(cmd.OutOrStdout())
 			}
-			calls, err := os.ReadFile(script)
-			if err != nil {
-				return err
-			}
-			done, err := ivr.Simulate(flow, cfg.IVR, prompts, os.DirFS(filepath.Dir(args[0])), calls)
-			if err != nil {
-				return err
-			}
-			var failed []error
-			for _, s := range done {
-				fmt.Fprintf(cmd.OutOrStdout(), "%s\n%s", s.Name, s.Trace)
-				if s.Err != nil {
-					failed = append(failed, fmt.Errorf("%s: %w", s.Name, s.Err))
-				}
-			}
-			return errors.Join(failed...)
+			return l.simulate(cmd.OutOrStdout(), os.DirFS(filepath.Dir(args[0])), script)
 		}}
 	simulate.Flags().StringVar(&script, "script", "", "the calls, a txtar archive (required)")
 	_ = simulate.MarkFlagRequired("script") // the flag exists
 	return group("flow", "Check, draw and try flows", check, render, simulate)
+}
+
+// loadedFlow is a flow of a file and what it stands on; flow is nil when its problems allow none.
+type loadedFlow struct {
+	cfg      config.Config
+	prompts  *prompt.Catalogue
+	flow     *ivr.Flow
+	problems []ivr.Problem
+}
+
+func loadFlow(o *options, file string) (*loadedFlow, error) {
+	cfg, err := config.Load(o.config, o.sets)
+	if err != nil {
+		return nil, err
+	}
+	prompts, err := prompt.New(cfg.Prompts, nil)
+	if err != nil {
+		return nil, err
+	}
+	src, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	known := ivr.Known{Prompts: prompts, Targets: sortedKeys(cfg.IVR.Targets)}
+	for _, q := range cfg.Queue.Queues {
+		known.Queues = append(known.Queues, q.Name)
+	}
+	flow, problems := ivr.Check(file, src, known)
+	return &loadedFlow{cfg, prompts, flow, problems}, nil
+}
+
+// report prints every problem; it fails when there is a fault among them.
+func (l *loadedFlow) report(out io.Writer) error {
+	for _, p := range l.problems {
+		fmt.Fprintln(out, p.Error())
+	}
+	if n := len(ivr.Faults(l.problems)); n > 0 {
+		return fmt.Errorf("%d faults", n)
+	}
+	return nil
+}
+
+// simulate plays the calls of a script; beside holds the files that the flow names.
+func (l *loadedFlow) simulate(out io.Writer, beside fs.FS, script string) error {
+	calls, err := os.ReadFile(script)
+	if err != nil {
+		return err
+	}
+	done, err := ivr.Simulate(l.flow, l.cfg.IVR, l.prompts, beside, calls)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, s := range done {
+		fmt.Fprintf(out, "%s\n%s", s.Name, s.Trace)
+		if s.Err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", s.Name, s.Err))
+		}
+	}
+	return errors.Join(failed...)
 }
 
 func auditCmd(o *options) *cobra.Command {
@@ -239,27 +256,8 @@ func recordingCmd(o *options) *cobra.Command {
 }
 
 func staffCmd(o *options) *cobra.Command {
-	with := func(run func(cmd *cobra.Command, d *staff.Directory, realm string, args []string) error) func(*cobra.Command, []string) error {
-		return func(cmd *cobra.Command, args []string) (err error) {
-			cfg, err := config.Load(o.config, o.sets)
-			if err != nil {
-				return err
-			}
-			log, err := audit.Open(cfg.Audit, cfg.AuditDir(), cfg.Session.Node+"-cli", time.Now, slog.New(slog.DiscardHandler), nil)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, log.Close()) }()
-			d, err := staff.Open(cmd.Context(), cfg.Staff, cfg.Data, log, time.Now, nil)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, d.Close()) }()
-			return run(cmd, d, cfg.SIP.Registrar.Realm, args)
-		}
-	}
 	list := &cobra.Command{Use: "list", Short: "List the people", Args: cobra.NoArgs,
-		RunE: with(func(cmd *cobra.Command, d *staff.Directory, _ string, _ []string) error {
+		RunE: withStaff(o, func(cmd *cobra.Command, d *staff.Directory, _ string, _ []string) error {
 			people, err := d.People(cmd.Context())
 			if err != nil {
 				return err
@@ -273,7 +271,7 @@ func staffCmd(o *options) *cobra.Command {
 	p := staff.Person{Language: "zh"}
 	var roles []string
 	add := &cobra.Command{Use: "add ID", Short: "Add a person", Args: cobra.ExactArgs(1),
-		RunE: with(func(cmd *cobra.Command, d *staff.Directory, _ string, args []string) error {
+		RunE: withStaff(o, func(cmd *cobra.Command, d *staff.Directory, _ string, args []string) error {
 			p.ID = args[0]
 			for _, r := range roles {
 				p.Roles = append(p.Roles, staff.Role(r))
@@ -286,24 +284,47 @@ func staffCmd(o *options) *cobra.Command {
 	add.Flags().StringVar(&p.Name, "name", "", "as colleagues write it")
 	add.Flags().StringVar(&p.Extension, "extension", "", "the phone on their desk")
 	add.Flags().StringSliceVar(&roles, "role", []string{"agent"}, "agent, supervisor, manager, auditor or admin (repeatable)")
-	secret := func(use, short string, set func(cmd *cobra.Command, d *staff.Directory, realm, id, secret string) error) *cobra.Command {
-		return &cobra.Command{Use: use, Short: short + ", read from standard input", Args: cobra.ExactArgs(1),
-			RunE: with(func(cmd *cobra.Command, d *staff.Directory, realm string, args []string) error {
-				in, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), 4096))
-				if err != nil {
-					return err
-				}
-				return set(cmd, d, realm, args[0], strings.TrimRight(string(in), "\r\n"))
-			})}
-	}
 	return group("staff", "Keep the people of the line", list, add,
-		secret("password ID", "Set a person's console password", func(cmd *cobra.Command, d *staff.Directory, _, id, s string) error {
+		secretCmd(o, "password ID", "Set a person's console password", func(cmd *cobra.Command, d *staff.Directory, _, id, s string) error {
 			return d.SetPassword(cmd.Context(), id, s, me())
 		}),
-		secret("pin ID", "Set a person's PIN for the phone", func(cmd *cobra.Command, d *staff.Directory, _, id, s string) error {
+		secretCmd(o, "pin ID", "Set a person's PIN for the phone", func(cmd *cobra.Command, d *staff.Directory, _, id, s string) error {
 			return d.SetPIN(cmd.Context(), id, s, me())
 		}),
-		secret("phone EXTENSION", "Set the secret that an extension's phone registers with", func(cmd *cobra.Command, d *staff.Directory, realm, ext, s string) error {
+		secretCmd(o, "phone EXTENSION", "Set the secret that an extension's phone registers with", func(cmd *cobra.Command, d *staff.Directory, realm, ext, s string) error {
 			return d.SetPhoneSecret(cmd.Context(), ext, realm, s, me())
 		}))
+}
+
+// withStaff opens the directory of people for a command, beside the gateway if that runs.
+func withStaff(o *options, run func(cmd *cobra.Command, d *staff.Directory, realm string, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) (err error) {
+		cfg, err := config.Load(o.config, o.sets)
+		if err != nil {
+			return err
+		}
+		log, err := audit.Open(cfg.Audit, cfg.AuditDir(), cfg.Session.Node+"-cli", time.Now, slog.New(slog.DiscardHandler), nil)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, log.Close()) }()
+		d, err := staff.Open(cmd.Context(), cfg.Staff, cfg.Data, log, time.Now, nil)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, d.Close()) }()
+		return run(cmd, d, cfg.SIP.Registrar.Realm, args)
+	}
+}
+
+// secretCmd makes a command that reads a secret from standard input, where no list of processes shows it.
+func secretCmd(o *options, use, short string, set func(cmd *cobra.Command, d *staff.Directory, realm, id, secret string) error) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short + ", read from standard input", Args: cobra.ExactArgs(1),
+		RunE: withStaff(o, func(cmd *cobra.Command, d *staff.Directory, realm string, args []string) error {
+			in, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), 4096))
+			if err != nil {
+				return err
+			}
+			return set(cmd, d, realm, args[0], strings.TrimRight(string(in), "\r\n"))
+		})}
 }
