@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -49,31 +51,42 @@ type source struct {
 	path string // from the root, with slashes
 	dir  string
 	file *ast.File
+	set  *token.FileSet
+}
+
+func (s source) lines(n ast.Node) int {
+	return s.set.Position(n.End()).Line - s.set.Position(n.Pos()).Line + 1
 }
 
 func sources(t *testing.T) (files []source) {
 	t.Helper()
-	root, err := filepath.Abs("..")
-	if err != nil {
-		t.Fatal(err)
+	for _, path := range walk(t, ".go") {
+		set := token.NewFileSet()
+		f, err := parser.ParseFile(set, filepath.Join("..", path), nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path = filepath.ToSlash(path)
+		files = append(files, source{path, filepath.ToSlash(filepath.Dir(path)), f, set})
 	}
-	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	return files
+}
+
+// walk lists the project's own files with one of the extensions, from the root.
+func walk(t *testing.T, exts ...string) (files []string) {
+	t.Helper()
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		rel, _ := filepath.Rel(root, path)
 		switch name := d.Name(); {
-		case d.IsDir() && rel != "." && (strings.HasPrefix(name, ".") || name == "testdata" || name == "data" || name == "bin" || name == "deploy"):
+		case d.IsDir() && (name == "testdata" || name == "data" || name == "bin" || name != ".." && strings.HasPrefix(name, ".")):
 			return filepath.SkipDir
-		case d.IsDir() || filepath.Ext(name) != ".go":
-			return nil
-		}
-		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly|parser.ParseComments)
-		if err != nil {
+		case !d.IsDir() && slices.Contains(exts, filepath.Ext(name)):
+			rel, err := filepath.Rel("..", path)
+			files = append(files, rel)
 			return err
 		}
-		rel = filepath.ToSlash(rel)
-		files = append(files, source{rel, filepath.ToSlash(filepath.Dir(rel)), f})
 		return nil
 	})
 	if err != nil {
@@ -141,6 +154,59 @@ func TestEveryPackageIsDocumented(t *testing.T) {
 	for dir := range name {
 		if !documented[dir] {
 			t.Errorf("%s: no file begins with a comment `// Package %s …`", dir, name[dir])
+		}
+	}
+}
+
+// The most lines that code may have without a reason. A test's table may be as long as it needs.
+const (
+	maxFile = 500
+	maxFunc = 60
+)
+
+// TestLongCodeSaysWhy wants a comment that begins with "Long:" and tells the reason: anywhere in a long
+// file, directly above a long function.
+func TestLongCodeSaysWhy(t *testing.T) {
+	for _, s := range sources(t) {
+		if strings.HasSuffix(s.path, "_test.go") {
+			continue
+		}
+		if n := s.lines(s.file); n > maxFile && !slices.ContainsFunc(s.file.Comments, saysWhy) {
+			t.Errorf("%s has %d lines: split it by concept, or say why not in a comment `// Long: …`", s.path, n)
+		}
+		for _, d := range s.file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if ok && s.lines(f) > maxFunc && !saysWhy(f.Doc) {
+				t.Errorf("%s: %s has %d lines: split it, or say why not above it in a comment `// Long: …`", s.path, f.Name.Name, s.lines(f))
+			}
+		}
+	}
+}
+
+var reason = regexp.MustCompile(`(?m)^Long: \S+ \S+`)
+
+func saysWhy(c *ast.CommentGroup) bool { return c != nil && reason.MatchString(c.Text()) }
+
+// TestNothingIsLeftOver looks for notes to oneself, and for names of the machines that a file was made on.
+// The names are put together here, so that this file does not hold them.
+func TestNothingIsLeftOver(t *testing.T) {
+	notes := regexp.MustCompile(`\b(` + "TO" + "DO|FIX" + "ME|XX" + `X)\b`)
+	places := []string{"/wo" + "rk/", "proxy." + "golang.org", "sum." + "golang.org", "registry." + "npmjs.org",
+		"py" + "pi.org", "python" + "hosted.org", "static.crates" + ".io", "deb." + "debian.org", "docker" + ".io", "ghcr" + ".io"}
+	for _, path := range walk(t, ".go", ".md", ".yml", ".yaml") {
+		text, err := os.ReadFile(filepath.Join("..", path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, line := range strings.Split(string(text), "\n") {
+			if note := notes.FindString(line); note != "" {
+				t.Errorf("%s:%d: %s: do it, or write it down where work is planned", path, i+1, note)
+			}
+			for _, place := range places {
+				if strings.Contains(line, place) {
+					t.Errorf("%s:%d: %s is no part of the project", path, i+1, place)
+				}
+			}
 		}
 	}
 }
