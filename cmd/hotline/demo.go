@@ -15,7 +15,7 @@ import (
 )
 
 func demoCmd(o *options) *cobra.Command {
-	d := demo.Options{Plan: plan}
+	var d demo.Options
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Play carrier, callers, agents and case intake",

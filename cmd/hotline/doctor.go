@@ -11,7 +11,6 @@ import (
 	"github.com/hotline12345/gateway/cmd/hotline/internal/config"
 	"github.com/hotline12345/gateway/cmd/hotline/internal/ops"
 	"github.com/hotline12345/gateway/internal/recording"
-	"github.com/hotline12345/gateway/internal/session"
 	"github.com/hotline12345/gateway/internal/store"
 	"github.com/hotline12345/gateway/ivr/prompt"
 )
@@ -57,7 +56,7 @@ func inputs(cfg config.Config) ops.Inputs {
 			{Network: "tcp", Address: cfg.HTTP.Listen, For: "http"},
 		},
 		DataDir: cfg.Data, MinFree: 1 << 30, Calls: cfg.SIP.MaxCalls,
-		Emergency: plan(cfg),
+		Emergency: cfg.EmergencyPlan(),
 		Prompts:   func() ([]string, error) { return missing(cfg) },
 	}
 	if !cfg.Store.Embedded() {
@@ -70,24 +69,6 @@ func inputs(cfg config.Config) ops.Inputs {
 		}
 	}
 	return in
-}
-
-// plan is where emergency calls would go.
-func plan(cfg config.Config) *ops.EmergencyPlan {
-	p := &ops.EmergencyPlan{Live: cfg.Emergency.Live, Agreement: cfg.Emergency.Agreement}
-	address := map[string]string{}
-	for _, t := range cfg.SIP.Trunks {
-		address[t.Name] = t.Address
-	}
-	for _, svc := range session.Services() {
-		p.Services = append(p.Services, string(svc))
-		for _, r := range cfg.Emergency.RoutesTo(svc) {
-			if a := address[r.Trunk]; a != "" {
-				p.Routes = append(p.Routes, ops.EmergencyRoute{Service: string(svc), Address: a})
-			}
-		}
-	}
-	return p
 }
 
 func missing(cfg config.Config) ([]string, error) {

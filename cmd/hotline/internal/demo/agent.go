@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/hotline12345/gateway/internal/call"
 	"github.com/hotline12345/gateway/internal/session"
 	"github.com/hotline12345/gateway/sip/siptest/softphone"
@@ -105,15 +107,13 @@ func (a *agent) login(ctx context.Context) error {
 	return err
 }
 
-// code dials a feature code and hears it out.
+// code dials a feature code, and hangs up when the gateway begins to confirm it.
 func (a *agent) code(ctx context.Context, code string) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	c, err := a.phone.Dial(ctx, softphone.Dial{To: code})
 	if err != nil {
 		return fmt.Errorf("%s: %w", code, err)
 	}
-	return over(ctx, c)
+	return errors.Join(listen(ctx, code+" to be confirmed", c, loud), c.Hangup())
 }
 
 // over waits until the gateway ends a call.
@@ -177,17 +177,23 @@ func (a *agent) writeUp(ctx context.Context, id string, f session.Facts) error {
 	return a.code(ctx, codeReady)
 }
 
-// everyAgent has all agents dial a code at once.
-func (d *demo) everyAgent(ctx context.Context, code string) error {
-	errs := make(chan error, len(d.agents))
+// everyAgent has all agents act at once.
+func (d *demo) everyAgent(act func(*agent) error) error {
+	var g errgroup.Group
 	for _, a := range d.agents {
-		go func() { errs <- a.code(ctx, code) }()
+		g.Go(func() error {
+			if err := act(a); err != nil {
+				return fmt.Errorf("demo: agent %s: %w", a.extension, err)
+			}
+			return nil
+		})
 	}
-	var all error
-	for range d.agents {
-		all = errors.Join(all, <-errs)
-	}
-	return all
+	return g.Wait()
+}
+
+// pauseAll has all agents dial *13.
+func (d *demo) pauseAll(ctx context.Context) error {
+	return d.everyAgent(func(a *agent) error { return a.code(ctx, codePause) })
 }
 
 // refusedWith is the SIP status that a dial was refused with, or 0.

@@ -60,13 +60,15 @@ func (p *player) danger(ctx context.Context) error {
 	if err := p.reach(ctx, session.StageEmergency); err != nil {
 		return err
 	}
-	if err := p.press(ctx, string(keyOf(p.service))); err != nil {
+	pressed, err := p.choose(ctx)
+	if err != nil {
 		return err
 	}
 	service, err := p.reached(ctx)
 	if err != nil {
 		return err
 	}
+	p.result.note("ms_seen", service.At.Sub(pressed).Milliseconds())
 	if err := hears(ctx, "the caller", p.call, serviceHz); err != nil {
 		return err
 	}
@@ -80,6 +82,14 @@ func (p *player) danger(ctx context.Context) error {
 		return err
 	}
 	return p.helped(ctx, service)
+}
+
+// choose presses the service's key, and returns when it was pressed.
+func (p *player) choose(ctx context.Context) (time.Time, error) {
+	if err := wait(ctx, p.d.pace.think); err != nil {
+		return time.Time{}, err
+	}
+	return time.Now(), p.keys(ctx, string(keyOf(p.service)))
 }
 
 // reached waits for the service's answer.

@@ -22,7 +22,6 @@ import (
 
 	"github.com/hotline12345/gateway/cmd/hotline/internal/app"
 	"github.com/hotline12345/gateway/cmd/hotline/internal/config"
-	"github.com/hotline12345/gateway/cmd/hotline/internal/ops"
 	"github.com/hotline12345/gateway/internal/call"
 	"github.com/hotline12345/gateway/ivr/prompt"
 	"github.com/hotline12345/gateway/sip/media"
@@ -39,10 +38,11 @@ type Options struct {
 	Break string
 
 	Load    func(sets ...string) (config.Config, error) // reads the configuration, with settings on top
-	Plan    func(config.Config) *ops.EmergencyPlan      // the emergency routes of a configuration
 	Welcome func(out io.Writer, gateway *app.App)       // without Once: shows where the gateway is and who may log in
 	Out     io.Writer
 	Log     *slog.Logger
+
+	only []string // the scenarios that a test plays; none means all
 }
 
 // The errors of a demo.
@@ -180,7 +180,8 @@ func (d *demo) open(ctx context.Context) (closeAll func() error, err error) {
 		if err != nil {
 			return closeAll, fmt.Errorf("%w: --target: %w", ErrUsage, err)
 		}
-		d.carrier.aim(peer.AddrPort())
+		at := peer.AddrPort()
+		d.carrier.aim(netip.AddrPortFrom(at.Addr().Unmap(), at.Port()))
 		return closeAll, nil
 	}
 	return closeAll, d.openGateway(ctx)
@@ -217,10 +218,9 @@ func (d *demo) perform(ctx, world context.Context) error {
 	if err := d.carrier.ready(ctx); err != nil {
 		return err
 	}
-	for _, a := range d.agents {
-		if err := a.arrive(ctx); err != nil {
-			return fmt.Errorf("demo: agent %s: %w", a.extension, err)
-		}
+	err := d.everyAgent(func(a *agent) error { return a.arrive(ctx) })
+	if err != nil {
+		return err
 	}
 	if !d.opts.Once {
 		return d.playOn(ctx)

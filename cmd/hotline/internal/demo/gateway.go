@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/hotline12345/gateway/cmd/hotline/internal/app"
-	"github.com/hotline12345/gateway/cmd/hotline/internal/ops"
+	"github.com/hotline12345/gateway/cmd/hotline/internal/config"
 	gwintake "github.com/hotline12345/gateway/internal/intake"
 	"github.com/hotline12345/gateway/sip/trunk"
 )
@@ -30,7 +30,7 @@ func (d *demo) openGateway(ctx context.Context) (err error) {
 		return err
 	}
 	d.join()
-	if err := d.loopbackOnly(d.opts.Plan(d.cfg)); err != nil {
+	if err := loopbackOnly(d.cfg); err != nil {
 		return err
 	}
 	if d.gateway, err = app.New(ctx, d.cfg, d.log); err != nil {
@@ -101,11 +101,12 @@ func (d *demo) join() {
 	}
 }
 
-// loopbackOnly refuses a plan by which a call for help could leave this host, an agreement or not: the
-// demo presses the emergency keys.
-func (d *demo) loopbackOnly(p *ops.EmergencyPlan) error {
-	p.Live = false
-	if err := p.Check(); err != nil {
+// loopbackOnly refuses a configuration by which a call for help could leave this host, an agreement or not:
+// the demo presses the emergency keys.
+func loopbackOnly(cfg config.Config) error {
+	plan := cfg.EmergencyPlan()
+	plan.Live = false
+	if err := plan.Check(); err != nil {
 		return fmt.Errorf("%w: %w", ErrLive, err)
 	}
 	return nil

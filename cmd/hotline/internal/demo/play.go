@@ -39,10 +39,11 @@ func (r *Result) note(what string, v any) {
 // fit are the scenarios that can be played here, and the names of those that cannot.
 func (d *demo) fit() (fit []*scenario, left []string) {
 	for i := range scenarios {
-		if s := &scenarios[i]; d.gateway != nil || s.outside {
-			fit = append(fit, s)
-		} else {
+		switch s := &scenarios[i]; {
+		case d.gateway == nil && !s.outside:
 			left = append(left, s.name)
+		case len(d.opts.only) == 0 || slices.Contains(d.opts.only, s.name):
+			fit = append(fit, s)
 		}
 	}
 	return fit, left
@@ -77,7 +78,7 @@ func (d *demo) playOnce(ctx context.Context) []*Result {
 		in := slices.DeleteFunc(slices.Clone(results), func(r *Result) bool { return find(r.Scenario).phase != ph })
 		if d.gateway != nil && ph != open && len(in) > 0 && !paused {
 			paused = true
-			if err := d.everyAgent(ctx, codePause); err != nil {
+			if err := d.pauseAll(ctx); err != nil {
 				fail(in, fmt.Errorf("the agents could not be paused: %w", err))
 				continue
 			}
@@ -88,7 +89,7 @@ func (d *demo) playOnce(ctx context.Context) []*Result {
 		}
 		for _, r := range in {
 			d.play(ctx, r)
-			if err := d.everyAgent(ctx, codePause); err != nil {
+			if err := d.pauseAll(ctx); err != nil {
 				d.log.Warn("the agents could not be paused again", "err", err)
 			}
 		}

@@ -161,6 +161,11 @@ func (p *player) press(ctx context.Context, keys string) error {
 	if err := wait(ctx, p.d.pace.think); err != nil {
 		return err
 	}
+	return p.keys(ctx, keys)
+}
+
+// keys presses keys at once.
+func (p *player) keys(ctx context.Context, keys string) error {
 	if p.info {
 		return p.call.PressInfo(ctx, keys)
 	}
