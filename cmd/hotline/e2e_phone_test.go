@@ -39,17 +39,51 @@ type phone struct {
 // newPhone makes a telephone that speaks to peer, as user. It leaves with the test.
 func newPhone(t *testing.T, user string, peer netip.AddrPort) *phone {
 	t.Helper()
-	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	return newPhoneAt(t, netip.MustParseAddr("127.0.0.1"), user, peer)
+}
+
+// newPhoneAt is newPhone at another address of this machine: on another trunk.
+func newPhoneAt(t *testing.T, at netip.Addr, user string, peer netip.AddrPort) *phone {
+	t.Helper()
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(at, 0)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = conn.SetReadBuffer(4 << 20) // a burst of calls; the kernel caps it
-	p := &phone{t: t, user: user, conn: conn, lines: map[string]*line{},
+	p := &phone{t: t, user: user, conn: &returning{PacketConn: conn, to: peer}, lines: map[string]*line{},
 		reg: make(chan siptest.Message, 8), incoming: make(chan *line, 256)}
-	p.sip = siptest.NewPhone(calm{p}, conn, user, peer)
+	p.sip = siptest.NewPhone(calm{p}, p.conn, user, peer)
 	p.wg.Go(p.listen)
 	t.Cleanup(p.leave)
 	return p
+}
+
+// returning sends to a peer or, when there is none yet, to where the last message came from: the far
+// side of a gateway that has not started when its address is written into the configuration.
+type returning struct {
+	net.PacketConn
+	to   netip.AddrPort
+	mu   sync.Mutex
+	last net.Addr
+}
+
+func (r *returning) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, from, err := r.PacketConn.ReadFrom(b)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if from != nil {
+		r.last = from
+	}
+	return n, from, err
+}
+
+func (r *returning) WriteTo(b []byte, to net.Addr) (int, error) {
+	if !r.to.IsValid() {
+		r.mu.Lock()
+		to = r.last
+		r.mu.Unlock()
+	}
+	return r.PacketConn.WriteTo(b, to)
 }
 
 // calm keeps a phone that has left from failing the test.
