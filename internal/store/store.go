@@ -22,6 +22,8 @@ var ErrAway = errors.New("store: redis is away")
 const (
 	checkEvery   = 250 * time.Millisecond
 	checkTimeout = 300 * time.Millisecond
+	// embeddedTimeout is the least time that the embedded server is given.
+	embeddedTimeout = 250 * time.Millisecond
 	openFor      = 500 * time.Millisecond // how long the breaker refuses before it probes
 	tripAfter    = 3                      // failures in a row
 )
@@ -55,6 +57,10 @@ type Store struct {
 func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
+	}
+	if cfg.Embedded() { // a late answer of this process is a busy processor, never a lost server
+		cfg.Timeout = max(cfg.Timeout, embeddedTimeout)
+		cfg.SlowTimeout = max(cfg.SlowTimeout, embeddedTimeout)
 	}
 	opts, err := options(cfg)
 	if err != nil {
