@@ -24,8 +24,8 @@ const (
 	checkTimeout = 300 * time.Millisecond
 	// embeddedTimeout is the least time that the embedded server is given.
 	embeddedTimeout = 250 * time.Millisecond
-	openFor      = 500 * time.Millisecond // how long the breaker refuses before it probes
-	tripAfter    = 3                      // failures in a row
+	openFor         = 500 * time.Millisecond // how long the breaker refuses before it probes
+	tripAfter       = 3                      // failures in a row
 )
 
 // quiet keeps go-redis from writing to stderr on its own: each of its errors comes back to who asked,
