@@ -56,7 +56,7 @@ to come to, and fails when one did not.`,
 // invite shows a newcomer where everything is, and with what they log in.
 func invite(out io.Writer, gateway *app.App) {
 	carriers, phones, pages := gateway.Addrs()
-	fmt.Fprintf(out, "console   http://%s\nphones    sip:%s: register yours as 1003, then dial *11 to log in\ncallers   sip:12345@%s: call, and one of the agents answers\n",
+	fmt.Fprintf(out, "console   http://%s\nphones    sip:%s: register yours as 1003 by its phone secret, dial *11, then 1003# and the PIN with #\ncallers   sip:12345@%s: call, and one of the agents answers\n",
 		pages, phones, carriers)
 	if len(gateway.Newcomers) == 0 {
 		fmt.Fprintln(out, "log-ins   those of the first start; `hotline staff password admin` and `hotline staff phone 1003` set new ones")

@@ -86,6 +86,22 @@ func (a *agent) arrive(ctx context.Context) error {
 	return a.code(ctx, codeReady) // the last run may have ended in a pause
 }
 
+// stay registers the phone again in good time, until ctx ends.
+func (a *agent) stay(ctx context.Context) error {
+	tick := time.NewTicker(register / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := a.phone.Register(ctx, register); err != nil {
+				a.d.log.Warn("an agent's phone could not register again", "extension", a.extension, "err", err)
+			}
+		}
+	}
+}
+
 // login dials *11, and gives the staff number and the PIN, each ended with #.
 func (a *agent) login(ctx context.Context) error {
 	c, err := a.phone.Dial(ctx, softphone.Dial{To: codeLogin})

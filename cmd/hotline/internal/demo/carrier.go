@@ -3,11 +3,9 @@ package demo
 import (
 	"context"
 	"net/netip"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/hotline12345/gateway/internal/call"
 	"github.com/hotline12345/gateway/sip/siptest/softphone"
 )
 
@@ -25,7 +23,6 @@ type carrier struct {
 	d      *demo
 	line   *softphone.Phone // the trunk loopback
 	public *softphone.Phone // the trunk demo-carrier; nil with a target
-	sounds sync.WaitGroup
 }
 
 func newCarrier(d *demo, here netip.Addr) (c *carrier, err error) {
@@ -99,5 +96,3 @@ func national(user string) string {
 	}
 	return user
 }
-
-var muOnly, aOnly = []call.Codec{call.PCMU}, []call.Codec{call.PCMA}

@@ -22,7 +22,6 @@ import (
 
 	"github.com/hotline12345/gateway/cmd/hotline/internal/app"
 	"github.com/hotline12345/gateway/cmd/hotline/internal/config"
-	"github.com/hotline12345/gateway/internal/call"
 	"github.com/hotline12345/gateway/ivr/prompt"
 	"github.com/hotline12345/gateway/sip/media"
 )
@@ -207,6 +206,7 @@ func (d *demo) start(ctx context.Context, world *errgroup.Group) {
 	world.Go(func() error { return d.intake.run(ctx) })
 	for _, a := range d.agents {
 		world.Go(func() error { return a.phone.Run(ctx) })
+		world.Go(func() error { return a.stay(ctx) })
 	}
 }
 
@@ -232,6 +232,3 @@ func (d *demo) perform(ctx, world context.Context) error {
 	}
 	return d.report(results, time.Since(began))
 }
-
-// codecs are what callers' phones speak, in turn.
-var codecs = [][]call.Codec{{call.PCMA, call.PCMU}, {call.PCMA}}

@@ -43,7 +43,14 @@ func (p *player) unanswered(ctx context.Context, r *ring) error {
 	if p.d.opts.Once {
 		return nil
 	}
-	p.sounds.Go(func() { _ = r.agent.code(context.WithoutCancel(ctx), codeReady) })
+	err := p.watch(ctx, "the offer to be taken back", func([]session.View) bool {
+		v, ok := p.view()
+		return !ok || v.Agent != r.agent.extension
+	})
+	if err != nil {
+		return err
+	}
+	p.beside.Go(func() { _ = r.agent.code(context.WithoutCancel(ctx), codeReady) })
 	return nil
 }
 
@@ -56,7 +63,7 @@ func (p *player) keepsPlace(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	later := p.helper()
+	later := p.d.newPlayer(&Result{}, "")
 	defer later.leave()
 	if err := later.dial(ctx); err != nil {
 		return err

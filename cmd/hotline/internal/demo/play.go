@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -127,10 +128,14 @@ func (d *demo) playAll(ctx context.Context, results []*Result, atOnce int) {
 // play plays one call and judges it.
 func (d *demo) play(ctx context.Context, r *Result) {
 	s := find(r.Scenario)
-	p := d.newPlayer(r)
+	p := d.newPlayer(r, "")
 	p.service, p.broken = r.service, d.opts.Break == s.name
 	began := time.Now()
 	err := s.run(ctx, p)
+	if errors.Is(err, errGuest) {
+		p.withGuest(ctx, err)
+		err = nil
+	}
 	p.leave()
 	r.Seconds = time.Since(began).Seconds()
 	r.OK = err == nil

@@ -16,6 +16,12 @@ import (
 	"github.com/hotline12345/gateway/sip/siptest/softphone"
 )
 
+// What phones speak. Callers have one of codecs, in turn; agents speak A-law.
+var (
+	muOnly, aOnly = []call.Codec{call.PCMU}, []call.Codec{call.PCMA}
+	codecs        = [][]call.Codec{{call.PCMA, call.PCMU}, aOnly, {call.PCMU, call.PCMA}}
+)
+
 // player is one caller.
 type player struct {
 	d       *demo
@@ -27,27 +33,26 @@ type player struct {
 	hz      int  // the tone that the caller speaks
 	service session.Service
 
-	began    time.Time
 	call     *softphone.Call
 	id       string // the gateway's name of the call
 	rings    chan *ring
 	services chan *softphone.Call
-	sounds   sync.WaitGroup
+	beside   sync.WaitGroup // what goes on beside the scenario; it ends with the call
 }
 
-// newPlayer makes a caller with a number of their own.
-func (d *demo) newPlayer(r *Result) *player {
+// newPlayer makes a caller; "" gives them a number of their own.
+func (d *demo) newPlayer(r *Result, from string) *player {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.serial++
-	p := &player{d: d, result: r, from: fmt.Sprintf("1380571%04d", d.serial%10000), codecs: codecs[d.serial%len(codecs)],
+	if from == "" {
+		from = fmt.Sprintf("1380571%04d", d.serial%10000)
+	}
+	p := &player{d: d, result: r, from: from, codecs: codecs[d.serial%len(codecs)],
 		info: d.serial%3 == 0, hz: 400 + 40*(d.serial%10), rings: make(chan *ring, 4), services: make(chan *softphone.Call, 1)}
 	d.players[p] = struct{}{}
 	return p
 }
-
-// helper is another caller of the same scenario.
-func (p *player) helper() *player { return p.d.newPlayer(&Result{}) }
 
 // leave ends whatever is left of the caller.
 func (p *player) leave() {
@@ -58,7 +63,7 @@ func (p *player) leave() {
 	delete(p.d.players, p)
 	delete(p.d.claimed, p.id)
 	p.d.mu.Unlock()
-	p.sounds.Wait()
+	p.beside.Wait()
 }
 
 // playerOf is the caller of a live call, or nil.
@@ -80,12 +85,11 @@ func (p *player) mask() string { return call.Number{Raw: p.from}.Masked() }
 func (p *player) dial(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	p.began = time.Now()
 	p.call, err = p.d.carrier.line.Dial(ctx, softphone.Dial{From: p.from, To: hotline, Codecs: p.codecs})
 	if err != nil {
 		return err
 	}
-	p.sounds.Go(func() { _ = p.call.Tone(p.call.Context(), p.hz) }) // until the call ends
+	p.beside.Go(func() { _ = p.call.Tone(p.call.Context(), p.hz) }) // until the call ends
 	if p.d.gateway == nil {
 		return nil
 	}
@@ -151,7 +155,7 @@ func (p *player) reach(ctx context.Context, stages ...session.Stage) error {
 		return false
 	})
 	if err != nil {
-		return fmt.Errorf("%w, the call is at %s", err, at)
+		return errors.Join(fmt.Errorf("%w, the call is at %s", err, at), p.taken())
 	}
 	return nil
 }
@@ -239,6 +243,24 @@ func listen(ctx context.Context, what string, c *softphone.Call, found func([]by
 // errGuest says that somebody who looks on took the call on a phone of their own.
 var errGuest = errors.New("answered by a phone that is none of the demo's")
 
+// withGuest stays on the line with whoever took the call: there is nothing to judge.
+func (p *player) withGuest(ctx context.Context, who error) {
+	p.result.Outcome = who.Error()
+	select {
+	case <-p.call.Context().Done():
+	case <-time.After(guestFor):
+	case <-ctx.Done():
+	}
+}
+
+// taken is an errGuest when a phone that is none of the demo's has the call.
+func (p *player) taken() error {
+	if v, ok := p.view(); ok && v.Stage == session.StageTalk && !p.d.ours(v.Agent) {
+		return fmt.Errorf("%w: %s", errGuest, v.Agent)
+	}
+	return nil
+}
+
 // rung waits until an agent's phone rings for the caller.
 func (p *player) rung(ctx context.Context) (*ring, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*patience)
@@ -246,8 +268,8 @@ func (p *player) rung(ctx context.Context) (*ring, error) {
 	changed, stop := p.d.gateway.WatchCalls()
 	defer stop()
 	for {
-		if v, ok := p.view(); ok && v.Stage == session.StageTalk && !p.d.ours(v.Agent) {
-			return nil, fmt.Errorf("%w: %s", errGuest, v.Agent)
+		if err := p.taken(); err != nil {
+			return nil, err
 		}
 		select {
 		case r := <-p.rings:
@@ -276,7 +298,7 @@ func (p *player) join(ctx context.Context, r *ring) error {
 	if err := r.Answer(ctx); err != nil {
 		return fmt.Errorf("the agent's answer: %w", err)
 	}
-	p.sounds.Go(func() { _ = r.Tone(r.Context(), r.agent.hz) }) // until the call ends
+	p.beside.Go(func() { _ = r.Tone(r.Context(), r.agent.hz) }) // until the call ends
 	p.result.note("agent", r.agent.extension)
 	if err := hears(ctx, "the caller", p.call, r.agent.hz); err != nil {
 		return err

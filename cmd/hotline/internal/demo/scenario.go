@@ -130,9 +130,6 @@ func (p *player) finish(ctx context.Context, r *ring) error {
 // talk is a whole call with an agent.
 func talk(ctx context.Context, p *player, middle func(r *ring) error) error {
 	r, err := p.toAgent(ctx)
-	if errors.Is(err, errGuest) {
-		return p.withGuest(ctx, err)
-	}
 	if err == nil {
 		err = p.join(ctx, r)
 	}
@@ -143,17 +140,6 @@ func talk(ctx context.Context, p *player, middle func(r *ring) error) error {
 		return err
 	}
 	return p.finish(ctx, r)
-}
-
-// withGuest stays on the line with somebody who looks on and took the call.
-func (p *player) withGuest(ctx context.Context, who error) error {
-	p.result.Outcome = who.Error()
-	select {
-	case <-p.call.Context().Done():
-	case <-time.After(guestFor):
-	case <-ctx.Done():
-	}
-	return nil
 }
 
 func answered(ctx context.Context, p *player) error { return talk(ctx, p, nil) }
@@ -184,21 +170,18 @@ func intakeAway(ctx context.Context, p *player) error {
 	back := p.d.intake.leave()
 	defer back()
 	r, err := p.toAgent(ctx)
-	if errors.Is(err, errGuest) {
-		return p.withGuest(ctx, err)
-	}
 	if err == nil {
 		err = p.join(ctx, r)
 	}
 	if err != nil {
 		return err
 	}
-	go func() { // finish waits for the event: intake comes back when it was tried in vain
+	waiting, stop := context.WithTimeout(ctx, 2*patience+p.d.pace.talk)
+	defer stop()
+	p.beside.Go(func() { // finish waits for the event: intake comes back when it was tried in vain
 		defer back()
-		waiting, cancel := context.WithTimeout(ctx, 2*patience+p.d.pace.talk)
-		defer cancel()
 		_ = p.d.intake.await(waiting, func() bool { return p.d.intake.refused[p.id+".2"] > 0 })
-	}()
+	})
 	if err := p.finish(ctx, r); err != nil {
 		return err
 	}
@@ -321,7 +304,6 @@ func (p *player) suspend(ctx context.Context) (lift func(), err error) {
 }
 
 func ownNumber(ctx context.Context, p *player) error {
-	p.from, p.began = hotline, time.Now()
 	c, err := p.d.carrier.public.Dial(ctx, softphone.Dial{From: hotline, To: hotline})
 	if err == nil {
 		return errors.Join(fmt.Errorf("%w the call to be refused, it was answered", errUnmet), c.Hangup())
@@ -333,11 +315,10 @@ func ownNumber(ctx context.Context, p *player) error {
 
 func thirdCall(ctx context.Context, p *player) error {
 	p.codecs = aOnly
-	first, second := p.helper(), p.helper()
+	first, second := p.d.newPlayer(&Result{}, p.from), p.d.newPlayer(&Result{}, p.from)
 	defer first.leave()
 	defer second.leave()
 	for _, h := range []*player{first, second} {
-		h.from = p.from
 		if err := h.dial(ctx); err != nil {
 			return err
 		}
