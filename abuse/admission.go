@@ -108,6 +108,7 @@ func (a *Admission) verdict(r session.ScreenRequest, f Facts, away error) sessio
 		return v
 	case session.IVROnly:
 		v.Measure = f.Measure
+	case session.Admit, session.AdmitWatch:
 	}
 	shared := f.Place == Taken || away != nil // a lease that could not be asked for is taken by the heartbeat
 	v.Lease = a.newLease(r, f, shared, ruling.Banner)

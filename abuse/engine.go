@@ -78,6 +78,7 @@ func Decide(p Policy, f Facts) Ruling {
 		return Ruling{Decision: session.AdmitWatch, Rule: RuleRepeat, Banner: banner}
 	case session.BannerLong:
 		return Ruling{Decision: session.AdmitWatch, Rule: RuleLong, Banner: banner}
+	case session.NoBanner:
 	}
 	return Ruling{Decision: session.Admit, Rule: RuleNone}
 }
