@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -215,12 +216,7 @@ func cutLast(b []byte) []byte {
 	if len(b) > 0 && b[len(b)-1] == '\n' {
 		b = b[:len(b)-1]
 	}
-	for i := len(b) - 1; i >= 0; i-- {
-		if b[i] == '\n' {
-			return b[i+1:]
-		}
-	}
-	return b
+	return b[bytes.LastIndexByte(b, '\n')+1:]
 }
 
 // Append adds an entry; it is on disk when Append returns. A ctx that has ended is refused; once begun,

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -121,10 +122,8 @@ func (e *Entry) check() error {
 	if e.Actor == "" || e.Act == "" {
 		return errors.New("audit: an entry needs an actor and an act")
 	}
-	for _, s := range []string{e.Actor, e.Act, e.Subject, e.Call} {
-		if clearNumber.MatchString(s) {
-			return ErrClearNumber
-		}
+	if slices.ContainsFunc([]string{e.Actor, e.Act, e.Subject, e.Call}, clearNumber.MatchString) {
+		return ErrClearNumber
 	}
 	for k, v := range e.Detail {
 		if clearNumber.MatchString(k) || clearNumber.MatchString(v) {

@@ -45,7 +45,7 @@ func Scan(r io.Reader, prev Receipt) iter.Seq2[Record, error] {
 		var offset int64
 		for n := 1; ; n++ {
 			line, err := br.ReadSlice('\n')
-			if err == io.EOF && len(line) == 0 {
+			if errors.Is(err, io.EOF) && len(line) == 0 {
 				return
 			}
 			rec, torn, err := next(line, err, prev)
