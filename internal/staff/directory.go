@@ -165,6 +165,7 @@ func (d *Directory) Update(ctx context.Context, p Person, by string) error {
 		return err
 	}
 	for _, table := range []string{"sessions", "tokens", "bindings"} {
+		//nolint:gosec // the tables' names stand one line above
 		if _, err := d.db.ExecContext(ctx, `DELETE FROM `+table+` WHERE person = ?`, p.ID); err != nil {
 			return fmt.Errorf("staff: %w", err)
 		}
