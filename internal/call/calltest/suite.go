@@ -55,7 +55,7 @@ type bench struct {
 
 // Run is the suite. The func run runs one case, in a synctest bubble if the backend allows; it calls body
 // with a maker of the harness.
-func Run(t *testing.T, run func(t *testing.T, body func(t *testing.T, make func(t *testing.T) Harness))) {
+func Run(t *testing.T, run func(t *testing.T, body func(t *testing.T, harness func(t *testing.T) Harness))) {
 	cases := []struct {
 		name string
 		body func(b *bench)
@@ -82,8 +82,8 @@ func Run(t *testing.T, run func(t *testing.T, body func(t *testing.T, make func(
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			run(t, func(t *testing.T, make func(t *testing.T) Harness) {
-				c.body(&bench{Harness: make(t), t: t})
+			run(t, func(t *testing.T, harness func(t *testing.T) Harness) {
+				c.body(&bench{Harness: harness(t), t: t})
 			})
 		})
 	}
