@@ -52,7 +52,7 @@ func (p *flowReader) nine(n *Node, to string) {
 }
 
 // walkable checks the flow as a whole, once every name is known to be a node's.
-func (p *flowReader) walkable(root *section) {
+func (p *flowReader) walkable() {
 	depth := p.depths()
 	for _, n := range p.flow.Nodes {
 		menus, reached := depth[n.Name]

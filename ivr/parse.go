@@ -36,7 +36,7 @@ func Check(file string, src []byte, known Known) (*Flow, []Problem) {
 		p := &flowReader{reader: r, known: known, flow: f}
 		p.read(root)
 		if len(Faults(r.problems)) == 0 {
-			p.walkable(root)
+			p.walkable()
 		}
 	}
 	slices.SortStableFunc(r.problems, byPlace)

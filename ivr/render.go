@@ -2,6 +2,7 @@ package ivr
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -51,7 +52,7 @@ func (n *Node) ways() []edge {
 	ways := n.edges
 	for _, k := range n.Keys {
 		if n.Kind == Menu && (k.To == Back || k.To == Repeat) {
-			ways = append(ways[:len(ways):len(ways)], edge{label: "key " + string(k.Key), to: k.To})
+			ways = append(slices.Clip(ways), edge{label: "key " + string(k.Key), to: k.To})
 		}
 	}
 	return ways

@@ -39,6 +39,7 @@ func (w *walk) run(ctx context.Context) (session.FlowExit, error) {
 		if !seen[w.node.Name] { // progress: the clock starts anew
 			seen[w.node.Name] = true
 			stop()
+			//nolint:fatcontext // made of ctx, not of the clock before
 			fresh, stop = w.engine.within(ctx, w.engine.cfg.StuckAfter, errStuck)
 		}
 		w.engine.metrics.nodes.WithLabelValues(string(w.node.Kind)).Inc()

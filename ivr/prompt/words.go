@@ -38,7 +38,7 @@ func Words(language, part string) ([]string, error) {
 	case "count", "minutes":
 		n, err := strconv.Atoi(value)
 		if err != nil || n < 0 || n > maxCount {
-			return nil, fmt.Errorf("%q: write a number from 0 to %d after %s:", part, maxCount, kind)
+			return nil, fmt.Errorf("%q: write a number from 0 to %d after the colon", part, maxCount)
 		}
 		if kind == "minutes" {
 			return minutes(language, n), nil
@@ -46,7 +46,7 @@ func Words(language, part string) ([]string, error) {
 		return count(language, n), nil
 	case "digits":
 		if value == "" || len(value) > maxDigits {
-			return nil, fmt.Errorf("%q: write 1 to %d digits after digits:", part, maxDigits)
+			return nil, fmt.Errorf("%q: write 1 to %d digits after the colon", part, maxDigits)
 		}
 		return digits(language, value), nil
 	case "time":
