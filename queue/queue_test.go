@@ -301,7 +301,7 @@ func TestPlacesAreToldDownwards(t *testing.T) {
 	each(t, func(t *testing.T, b *bed) {
 		n := b.node("n1")
 		var tickets []session.Ticket
-		for _, id := range strings.Split("abcdef", "") {
+		for id := range strings.SplitSeq("abcdef", "") {
 			tickets = append(tickets, n.enter(id))
 		}
 		last := tickets[5]
