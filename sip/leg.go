@@ -312,7 +312,7 @@ func (l *leg) end(e call.Ended) {
 
 func (l *leg) bye(ctx context.Context, e call.Ended) error {
 	if l.Context().Err() != nil {
-		return nil
+		return nil //nolint:nilerr // the call has ended before: nothing to do
 	}
 	if l.dialog.Incoming() && !l.answered.Load() && e.Cause == call.CauseNormal {
 		e.Cause = call.CauseTempUnavailable // 480: there is no BYE for a call that was never answered

@@ -149,6 +149,7 @@ func (c *Call) post(req *sip.Request, tx *sip.ServerTx, bad *refusal) {
 		c.l.refuse(req, tx, refusal{status: 500, why: "out_of_order"})
 	case overflow:
 		c.l.refuse(req, tx, refusal{status: 500, why: "queue_full", headers: []sip.Header{c.l.retryAfter()}})
+	case inQueue:
 	}
 }
 

@@ -80,6 +80,7 @@ func (l *Layer) inDialog(id identity, method sip.RequestMethod) *sip.Request {
 	switch method {
 	case sip.INVITE, sip.UPDATE, sip.REFER, sip.NOTIFY:
 		req.AppendHeader(l.contact(id.user))
+	default: // the others do not set or refresh a target
 	}
 	if l.cfg.UserAgent != "" {
 		req.AppendHeader(sip.NewHeader("User-Agent", l.cfg.UserAgent))

@@ -196,7 +196,7 @@ func (l *Layer) serve(ctx context.Context, closeListener func() error, listen fu
 		// The library returns nil for a socket that failed; without it nothing is heard any more.
 		err = fmt.Errorf("dialog: listener %s %v stopped: %w", l.network, l.local, errors.Join(err, net.ErrClosed))
 		close(l.done)
-		closeListener()
+		_ = closeListener() // it has failed already
 	case <-ctx.Done():
 		l.drain.Store(true)
 		l.endAll()
@@ -207,7 +207,7 @@ func (l *Layer) serve(ctx context.Context, closeListener func() error, listen fu
 		if cerr := closeListener(); cerr != nil && !errors.Is(cerr, net.ErrClosed) {
 			err = fmt.Errorf("dialog: close listener: %w", cerr)
 		}
-		<-failed
+		<-failed //nolint:errcheck // that the listener was closed
 	}
 	l.mu.Lock()
 	l.closed = true

@@ -177,7 +177,7 @@ func (c *Call) End(ctx context.Context, e call.Ended, headers ...sip.Header) err
 			defer c.settle()
 			c.sendBye(context.Background(), e.Cause, headers)
 		})
-	case accepted: // the BYE waits for the ACK: see ack and lapse
+	default: // accepted: the BYE waits for the ACK, see ack and lapse
 	}
 	select {
 	case <-c.gone:

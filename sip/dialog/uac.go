@@ -358,8 +358,7 @@ func (a *attempt) cancel(why error) {
 		sip.CopyHeaders(name, a.req, req)
 	}
 	req.AppendHeader(&sip.CSeqHeader{SeqNo: a.req.CSeq().SeqNo, MethodName: sip.CANCEL})
-	var e *call.Ended
-	if errors.As(why, &e) {
+	if e, ok := errors.AsType[*call.Ended](why); ok {
 		req.AppendHeader(reason(e.Cause))
 	}
 	req.SetBody(nil)

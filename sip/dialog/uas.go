@@ -89,10 +89,10 @@ func (c *Call) build(req *sip.Request, status int, sdp []byte, headers []sip.Hea
 func (c *Call) early() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case c.state == ringing:
+	switch c.state {
+	case ringing:
 		return nil
-	case c.state == ended || c.state == closing:
+	case ended, closing:
 		return context.Cause(c.ctx)
 	default:
 		return call.ErrAnswered
@@ -243,8 +243,7 @@ func (c *Call) ack(req *sip.Request) {
 
 // causeOf is the cause that a call's context ended with.
 func causeOf(ctx context.Context) call.Cause {
-	var e *call.Ended
-	if errors.As(context.Cause(ctx), &e) {
+	if e, ok := errors.AsType[*call.Ended](context.Cause(ctx)); ok {
 		return e.Cause
 	}
 	return call.CauseNormal

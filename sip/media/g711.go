@@ -38,10 +38,10 @@ func (l law) payload(c *call.Clip) []byte {
 
 // transcode is the table from one law to another, nil when they are the same.
 func transcode(from, to law) *[256]byte {
-	switch {
-	case from == to:
+	switch from {
+	case to:
 		return nil
-	case from == aLaw:
+	case aLaw:
 		return &g711.ALawToULaw
 	default:
 		return &g711.ULawToALaw

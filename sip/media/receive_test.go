@@ -25,7 +25,6 @@ func TestDigits(t *testing.T) {
 		end, marker bool
 		after       time.Duration
 		info        byte // a key by INFO instead
-		seqBack     uint16
 	}
 	press := func(code byte, ts uint32) []step { // as a good phone does it
 		return []step{{code: code, ts: ts, dur: 160, marker: true}, {code: code, ts: ts, dur: 320}, {code: code, ts: ts, dur: 480},

@@ -76,8 +76,8 @@ type Memory struct {
 	byEx map[string][]Binding // the newest first
 }
 
-// NewMemory makes a store of max bindings.
-func NewMemory(max int) *Memory { return &Memory{max: max, byEx: map[string][]Binding{}} }
+// NewMemory makes a store of limit bindings at most.
+func NewMemory(limit int) *Memory { return &Memory{max: limit, byEx: map[string][]Binding{}} }
 
 // Put implements [Bindings].
 func (m *Memory) Put(_ context.Context, b Binding) error {

@@ -29,8 +29,8 @@ type failures struct {
 	last time.Time
 }
 
-func newGuard(max int, memory time.Duration) *guard {
-	return &guard{max: max, memory: memory, cur: map[guarded]*failures{}}
+func newGuard(limit int, memory time.Duration) *guard {
+	return &guard{max: limit, memory: memory, cur: map[guarded]*failures{}}
 }
 
 // locked tells whether a source may not try an extension now.

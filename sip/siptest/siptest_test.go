@@ -1,6 +1,7 @@
 package siptest
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -61,7 +62,7 @@ func TestNetworkChances(t *testing.T) {
 			b.SetReadDeadline(time.Now().Add(time.Second))
 			k, _, err := b.ReadFrom(buf)
 			if err != nil {
-				if ne, ok := err.(net.Error); !ok || !ne.Timeout() {
+				if ne, ok := errors.AsType[net.Error](err); !ok || !ne.Timeout() {
 					t.Fatal(err)
 				}
 				break

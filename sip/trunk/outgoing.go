@@ -38,6 +38,7 @@ func (t *Trunk) Outgoing(number string, caller call.Number, form call.CallerForm
 	case call.FormDiversion: // RFC 5806 section 3
 		o.Headers = append(o.Headers,
 			sip.NewHeader("Diversion", "<"+party.String()+">;reason=unconditional;privacy=off"))
+	case call.FormSpoken: // nothing to send: the number is said to the service
 	}
 	return o
 }
