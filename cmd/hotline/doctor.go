@@ -75,7 +75,7 @@ func missing(cfg config.Config) ([]string, error) {
 	if _, err := prompt.New(cfg.Prompts, nil); err != nil {
 		return nil, err
 	}
-	_, err := flows(cfg) // a flow that says what the catalogue lacks is refused
+	err := checkFlows(cfg) // a flow that says what the catalogue lacks is refused
 	return nil, err
 }
 

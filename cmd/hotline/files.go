@@ -36,7 +36,7 @@ func configCmd(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := flows(cfg); err != nil {
+			if err := checkFlows(cfg); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), "the configuration is right")
@@ -73,17 +73,18 @@ func configCmd(o *options) *cobra.Command {
 	return group("config", "Check, show and explain the configuration", check, example, effective, schema)
 }
 
-// flows loads the flows as the gateway would, without running it.
-func flows(cfg config.Config) (*ivr.Engine, error) {
+// checkFlows loads the flows as the gateway would, without running it.
+func checkFlows(cfg config.Config) error {
 	prompts, err := prompt.New(cfg.Prompts, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var queues []string
 	for _, q := range cfg.Queue.Queues {
 		queues = append(queues, q.Name)
 	}
-	return ivr.New(cfg.IVR, prompts, queues, slog.New(slog.DiscardHandler), nil)
+	_, err = ivr.New(cfg.IVR, prompts, queues, slog.New(slog.DiscardHandler), nil)
+	return err
 }
 
 func flowCmd(o *options) *cobra.Command {

@@ -77,7 +77,7 @@ func written(t *testing.T) (files []string) {
 	t.Helper()
 	files = []string{filepath.Join(root, "README.md")}
 	for _, dir := range []string{"deploy", "docs"} {
-		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, _ fs.DirEntry, err error) error {
 			switch filepath.Ext(path) {
 			case ".md", ".yml", ".yaml", ".json":
 				files = append(files, path)

@@ -212,7 +212,7 @@ func placeKey(path string) (func(call.Number) string, error) {
 	key, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		key = make([]byte, 32)
-		rand.Read(key) //nolint:errcheck // crypto/rand.Read never fails
+		rand.Read(key) // never fails
 		err = renameio.WriteFile(path, key, 0o600)
 	}
 	if err != nil {

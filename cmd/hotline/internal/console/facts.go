@@ -127,7 +127,7 @@ func (c *Console) keepFacts(w http.ResponseWriter, v *visit, form factsForm, fin
 		err = c.deps.Desk.FinishWrapUp(v.Context(), form.CallID, v.person.ID)
 	}
 	if err != nil {
-		status := 0
+		var status int
 		status, form.Problem = c.failure(err)
 		c.showForm(w, v, status, form)
 		return

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -90,9 +91,7 @@ func TestFactsWithoutScripts(t *testing.T) {
 	form := url.Values{"request.0.kind": {"opinion"}, "request.0.summary": {"路灯不亮"}, "outcome": {"registered"}}
 	with := func(pairs ...string) url.Values {
 		f := url.Values{}
-		for k, v := range form {
-			f[k] = v
-		}
+		maps.Copy(f, form)
 		for i := 0; i < len(pairs); i += 2 {
 			f.Set(pairs[i], pairs[i+1])
 		}

@@ -173,6 +173,7 @@ func bearer(r *http.Request) string {
 }
 
 func (c *Console) cookie(name, value string, life time.Duration) *http.Cookie {
+	//nolint:gosec // whether there is TLS before the console is for the configuration to say
 	return &http.Cookie{Name: name, Value: value, Path: "/", MaxAge: int(life.Seconds()), HttpOnly: true,
 		Secure: c.cfg.SecureCookies, SameSite: http.SameSiteStrictMode}
 }

@@ -129,6 +129,7 @@ func (s Snapshot) Tiles() Tiles {
 			t.Ready++
 		case queue.Talk:
 			t.Talking++
+		default: // at work, but neither free nor in a talk
 		}
 	}
 	return t

@@ -175,8 +175,7 @@ func (p Port) try(ctx context.Context) error {
 		c, err = lc.Listen(ctx, p.Network, p.Address)
 	}
 	if err != nil {
-		var sys *net.OpError
-		if errors.As(err, &sys) {
+		if sys, ok := errors.AsType[*net.OpError](err); ok {
 			return sys.Err
 		}
 		return err

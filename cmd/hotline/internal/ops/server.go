@@ -135,7 +135,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		err = s.http.Close() // what is still open has had its time
 	}
-	<-served
+	<-served //nolint:errcheck // that the server was closed
 	return err
 }
 
