@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -140,8 +141,8 @@ func (d *demo) open(ctx context.Context) (closeAll func() error, err error) {
 	var closers []func() error
 	closeAll = func() error {
 		var errs []error
-		for i := len(closers) - 1; i >= 0; i-- {
-			errs = append(errs, closers[i]())
+		for _, closer := range slices.Backward(closers) {
+			errs = append(errs, closer())
 		}
 		return errors.Join(errs...)
 	}
@@ -188,7 +189,7 @@ func (d *demo) open(ctx context.Context) (closeAll func() error, err error) {
 
 // towards is the address of this host that a target sees.
 func towards(target string) (netip.Addr, error) {
-	conn, err := net.Dial("udp", target)
+	conn, err := net.Dial("udp", target) //nolint:noctx // UDP waits for nobody
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("%w: --target %s: %w; write it as host:port", ErrUsage, target, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/hotline12345/gateway/cmd/hotline/internal/app"
 	"github.com/hotline12345/gateway/cmd/hotline/internal/config"
@@ -92,7 +93,7 @@ func (d *demo) join() {
 			Carrier: true, Transport: trunk.UDP, MaxCalls: 50})
 	}
 	d.cfg.SIP.Trunks = trunks
-	d.cfg.Intake.Targets = append(d.cfg.Intake.Targets[:len(d.cfg.Intake.Targets):len(d.cfg.Intake.Targets)], gwintake.Target{
+	d.cfg.Intake.Targets = append(slices.Clip(d.cfg.Intake.Targets), gwintake.Target{
 		Name: "demo", Kind: gwintake.Webhook, URL: d.intake.url(), SecretFile: d.intake.secretFile, Networks: []string{"127.0.0.0/8"}})
 	if d.opts.Once {
 		for i := range d.cfg.Queue.Queues {

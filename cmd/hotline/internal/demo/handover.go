@@ -12,20 +12,20 @@ import (
 
 // handedOver waits for the event of the call's recording, and checks it: one event, whose hash is that of
 // what case intake fetched, with the caller on the left and the far side's tone on the right.
-func (p *player) handedOver(ctx context.Context, farHz int) (*delivery, error) {
+func (p *player) handedOver(ctx context.Context, farHz int) error {
 	got, err := p.event(ctx, session.RequestRecorded)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	r := got.Event.Recording
 	if r == nil || got.Event.Evidence != "recorded" {
-		return got, fmt.Errorf("%w a recording, the evidence is %q", errUnmet, got.Event.Evidence)
+		return fmt.Errorf("%w a recording, the evidence is %q", errUnmet, got.Event.Evidence)
 	}
 	p.result.note("sha256_sealed", r.SHA256Sealed[:16]+"…")
 	if len(p.d.cfg.Recording.Recipients) > 0 { // the agency's key is not ours
-		return got, p.want("the hash of the recording", got.Hash, r.SHA256Sealed)
+		return p.want("the hash of the recording", got.Hash, r.SHA256Sealed)
 	}
-	return got, errors.Join(p.want("the hash of the recording", got.Hash, r.SHA256Sealed),
+	return errors.Join(p.want("the hash of the recording", got.Hash, r.SHA256Sealed),
 		heldOn("left", got.Left, p.hz), heldOn("right", got.Right, farHz))
 }
 
@@ -33,7 +33,7 @@ func (p *player) handedOver(ctx context.Context, farHz int) (*delivery, error) {
 func (p *player) urgent(ctx context.Context) error {
 	_, err := p.event(ctx, session.RequestUrgent)
 	if err == nil {
-		_, err = p.handedOver(ctx, serviceHz)
+		err = p.handedOver(ctx, serviceHz)
 	}
 	return err
 }

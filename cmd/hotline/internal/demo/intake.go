@@ -58,7 +58,7 @@ type delivery struct {
 
 func newIntake(d *demo) (*intake, error) {
 	secret := make([]byte, 32)
-	rand.Read(secret) //nolint:errcheck // crypto/rand.Read never fails
+	rand.Read(secret) // never fails
 	in := &intake{log: d.log, keyFile: d.cfg.AgencyKey(), secretFile: filepath.Join(d.cfg.Data, "demo-intake.secret"),
 		fetch: http.Client{Timeout: 30 * time.Second}, refused: map[string]int{}, changed: make(chan struct{})}
 	text := "whsec_" + base64.StdEncoding.EncodeToString(secret)

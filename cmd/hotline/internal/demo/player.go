@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -147,12 +148,7 @@ func (p *player) reach(ctx context.Context, stages ...session.Stage) error {
 			return false
 		}
 		at = v.Stage
-		for _, s := range stages {
-			if v.Stage == s {
-				return true
-			}
-		}
-		return false
+		return slices.Contains(stages, v.Stage)
 	})
 	if err != nil {
 		return errors.Join(fmt.Errorf("%w, the call is at %s", err, at), p.taken())

@@ -122,7 +122,7 @@ func (p *player) finish(ctx context.Context, r *ring) error {
 		err = p.want("the agent", rec.CDR.Agent, r.agent.extension)
 	}
 	if err == nil {
-		_, err = p.handedOver(ctx, r.agent.hz)
+		err = p.handedOver(ctx, r.agent.hz)
 	}
 	return err
 }
