@@ -132,7 +132,7 @@ var readers = map[Kind]func(*flowReader, *section, *Node){
 		n.Next = p.way(s, n, "next")
 	},
 	Hangup: func(p *flowReader, s *section, n *Node) { n.Say = p.say(s, "say") },
-	Emergency: func(p *flowReader, s *section, n *Node) {
+	Emergency: func(_ *flowReader, s *section, n *Node) {
 		n.Service = session.Service(s.text("service", ""))
 		if n.Service != "" && !slices.Contains(session.Services(), n.Service) {
 			s.report(s.value("service"), fmt.Sprintf("%q is no emergency service", n.Service), "write 110, 119, 120 or 122, or leave the key out: the caller is then asked")
