@@ -119,7 +119,7 @@ func lookRedis(ctx context.Context, in Inputs) (Level, string, string) {
 	}
 	start := time.Now()
 	if _, err := in.Redis(ctx); err != nil {
-		return Bad, err.Error(), "Start Redis, or put its address under store.addresses. Calls are taken without it, but each node queues alone."
+		return Bad, err.Error(), "Start Redis, or put its address under store.addrs. Calls are taken without it, but each node queues alone."
 	}
 	return Well, "in " + time.Since(start).Round(time.Microsecond).String(), ""
 }
