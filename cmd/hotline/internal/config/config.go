@@ -152,7 +152,7 @@ func decode(src []byte, c *Config, from string) error {
 		return nil
 	}
 	if err := yaml.UnmarshalWithOptions(src, c, yaml.Strict()); err != nil {
-		return fmt.Errorf("%s: %s", from, strings.TrimSpace(yaml.FormatError(err, false, true)))
+		return misread(err, src, from)
 	}
 	return nil
 }
