@@ -13,7 +13,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -80,6 +82,7 @@ func New(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *App, err 
 	}()
 	for _, step := range []func(context.Context) error{
 		a.makeData, a.makePeople, a.makeStore, a.makeBooks, a.makeFlows, a.makeSwitch, a.makeRooms, a.makePages,
+		a.seedPeople, // last: who they log in with is shown once, and a start that fails shows nothing
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -92,8 +95,8 @@ func (a *App) closing(f func() error) { a.closers = append(a.closers, f) }
 
 func (a *App) close() error {
 	var errs []error
-	for i := len(a.closers) - 1; i >= 0; i-- {
-		errs = append(errs, a.closers[i]())
+	for _, closer := range slices.Backward(a.closers) {
+		errs = append(errs, closer())
 	}
 	a.closers = nil
 	return errors.Join(errs...)
@@ -121,6 +124,10 @@ func (a *App) makePeople(ctx context.Context) (err error) {
 		return err
 	}
 	a.closing(a.staff.Close)
+	return nil
+}
+
+func (a *App) seedPeople(ctx context.Context) (err error) {
 	a.Newcomers, err = a.staff.Seed(ctx, a.cfg.SIP.Registrar.Realm)
 	return err
 }
@@ -157,8 +164,10 @@ func (a *App) makeBooks(context.Context) (err error) {
 	if a.http, err = ops.NewServer(a.cfg.HTTP, http.HandlerFunc(a.serveHTTP), a.log.With("room", "http"), a.reg); err != nil {
 		return err
 	}
-	if err := a.http.Listen(context.Background()); err != nil {
-		return err
+	if err := a.http.Listen(context.Background()); errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("http.listen: TCP port %s is in use by another program; stop it, or write another port", a.cfg.HTTP.Listen)
+	} else if err != nil {
+		return fmt.Errorf("http.listen: %w", err)
 	}
 	if a.cfg.Intake.AudioURL == intake.Defaults().AudioURL {
 		a.cfg.Intake.AudioURL = "http://" + a.http.Addr().String() + "/intake/audio"
@@ -187,7 +196,7 @@ func (a *App) makeSwitch(context.Context) (err error) {
 		return err
 	}
 	if err := a.sip.Open(); err != nil {
-		return err
+		return fmt.Errorf("sip.%w", err)
 	}
 	a.closing(a.sip.Close)
 	return nil
