@@ -37,7 +37,7 @@ func TestFaultsNamePlaceAndMend(t *testing.T) {
 		sets []string
 		want []string
 	}{
-		"unknown key":     {"sip:\n  area_kode: 571\n", nil, []string{"[2:3]", "area_kode"}},
+		"unknown key":     {"sip:\n  area_kode: 571\n", nil, []string{":2:3: ", "area_kode"}},
 		"wrong type":      {"sip:\n  max_calls: many\n", nil, []string{":2:14: ", "max_calls"}},
 		"duplicate key":   {"data: a\ndata: b\n", nil, []string{":2:1: ", "data"}},
 		"bad CIDR":        {"sip:\n  trunks:\n    - name: loopback\n      identity: from\n      sources: [127.0.0.0/8, 10.0.0.0/33]\n", nil, []string{"hotline.yaml:5:30: sip.trunks[0].sources[1]", "10.0.0.0/33", "write"}},
