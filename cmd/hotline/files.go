@@ -7,8 +7,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"os"
+	"path"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -62,7 +65,7 @@ func configCmd(o *options) *cobra.Command {
 		}}
 	schema := &cobra.Command{Use: "schema", Short: "Print the JSON schema of the configuration", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			r := jsonschema.Reflector{FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true}
+			r := jsonschema.Reflector{FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true, Namer: sectionName, Mapper: asWritten}
 			b, err := r.Reflect(config.Config{}).MarshalJSON()
 			if err != nil {
 				return err
@@ -71,6 +74,26 @@ func configCmd(o *options) *cobra.Command {
 			return err
 		}}
 	return group("config", "Check, show and explain the configuration", check, example, effective, schema)
+}
+
+// sectionName tells the sections apart in the schema: each is a Config of its own package.
+func sectionName(t reflect.Type) string {
+	if t.Name() == "" {
+		return ""
+	}
+	return path.Base(t.PkgPath()) + t.Name()
+}
+
+// asWritten is the schema of what a file holds as a text: times and addresses.
+func asWritten(t reflect.Type) *jsonschema.Schema {
+	switch t {
+	case reflect.TypeFor[time.Duration]():
+		return &jsonschema.Schema{Type: "string", Examples: []any{"30s", "5m", "24h"}}
+	case reflect.TypeFor[netip.Addr]():
+		return &jsonschema.Schema{Type: "string", Examples: []any{"192.0.2.1"}}
+	default:
+		return nil
+	}
 }
 
 // checkFlows loads the flows as the gateway would, without running it.
