@@ -29,7 +29,7 @@ func misread(err error, src []byte, from string) error {
 	if wrong, ok := errors.AsType[*yaml.TypeError](err); ok {
 		said = fmt.Sprintf("%q does not fit here; write %s", wrong.Token.Value, fitting(wrong.DstType))
 	}
-	if _, ok := errors.AsType[*yaml.DuplicateKeyError](err); ok {
+	if strings.Contains(at.GetMessage(), "already defined") {
 		said = at.GetMessage() + "; write it once"
 	}
 	pos := at.GetToken().Position
