@@ -68,6 +68,9 @@ func New(cfg Config, deps Deps) (*Queue, error) {
 	if !agentName.MatchString(deps.Node) || deps.Store == nil || deps.Owns == nil || deps.Log == nil {
 		return nil, fmt.Errorf("queue: the node %q, the store, Owns and the log must be given; a node's name has letters, digits, '.', '-' and '_'", deps.Node)
 	}
+	if deps.Store.Embedded() { // a late answer of this process is a busy processor, never a lost server
+		cfg.StoreTimeout = max(cfg.StoreTimeout, time.Second)
+	}
 	scripts, err := newScripts(deps.Store)
 	if err != nil {
 		return nil, err
