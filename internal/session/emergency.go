@@ -14,31 +14,38 @@ import (
 func (s *story) emergency(ctx context.Context, d *errDanger) error {
 	before := s.snapshot().Stage
 	s.reason, s.outcome = "", OutcomeNone
+	heard := s.pad.set(keysHeeded)
+	defer heard()
 	s.stage(StageEmergency)
 	s.record("danger")
+	if d.tried {
+		heard()
+		return s.unreached(ctx, d.Service)
+	}
 	choice, err := s.choose(ctx, d)
 	switch {
 	case err != nil:
 		return err
 	case choice.back:
+		heard()
 		return s.resume(ctx, before)
 	case choice.service == "":
 		s.update(func(v *View) { v.Alert = true })
+		heard()
 		return s.front(ctx)
 	}
 	s.inDanger(choice.service, "caller")
 	leg, err := s.reach(ctx, choice.service, choice.at)
+	defer s.hangup(leg)
 	if cause := context.Cause(ctx); cause != nil {
-		s.hangup(leg)
 		return cause
 	}
 	if err != nil {
 		s.note("emergency", "no route answered", map[string]string{"err": err.Error()})
-		if err := s.guide(ctx, choice.service); err != nil {
-			return err
-		}
-		return s.front(ctx)
+		heard()
+		return s.unreached(ctx, choice.service)
 	}
+	s.dropOrders()
 	s.phase(PhaseTalk)
 	if s.cdr.Connected.IsZero() {
 		s.cdr.Connected = time.Now()
@@ -91,14 +98,19 @@ func (s *story) resume(ctx context.Context, before Stage) error {
 	case StageReserve:
 		return s.reserve(ctx)
 	case StageLeaseWait:
-		if err := s.leaseWait(ctx); err != nil {
-			return err
-		}
-		return s.walk(ctx, FlowPoint{Language: s.snapshot().Language})
+		return s.admitted(ctx)
 	default:
 		v := s.snapshot()
 		return s.walk(ctx, FlowPoint{Node: v.Node, Language: v.Language})
 	}
+}
+
+// unreached helps a caller whom no route could help: with words, and with the first agent who is free.
+func (s *story) unreached(ctx context.Context, svc Service) error {
+	if err := s.guide(ctx, svc); err != nil {
+		return err
+	}
+	return s.front(ctx)
 }
 
 // front puts the caller before everyone else who waits.
@@ -127,9 +139,12 @@ func (s *story) reach(ctx context.Context, svc Service, pressed time.Time) (call
 	told := make(chan struct{})
 	go func() {
 		defer close(told)
-		if s.say(telling, false, going[svc]) == nil {
-			_ = s.leg.Loop(telling, s.m.Prompts.Music()...)
-		}
+		_ = s.m.contain(s.leg, func() error { // the service is called whatever the caller hears
+			if err := s.say(telling, false, going[svc]); err != nil {
+				return err
+			}
+			return s.leg.Loop(telling, s.m.Prompts.Music()...)
+		})
 	}()
 	leg, err := s.summon(ctx, svc, pressed)
 	stop()
@@ -241,27 +256,43 @@ func (s *story) clear(tries []attempt, won, running int, news <-chan attemptNews
 	})
 }
 
-// try walks the caller-number forms of one route.
+// try calls a service by one route. It outlives the call when it lost, and whatever goes wrong in it
+// leaves the other routes alone.
 func (s *story) try(ctx context.Context, i int, t attempt, svc Service, pressed time.Time, news chan<- attemptNews) {
 	defer t.cancel()
-	err := errNoRoute
+	var leg call.Leg
+	var form call.CallerForm
+	err := s.m.contain(s.leg, func() (err error) {
+		leg, form, err = s.tryForms(ctx, i, t, svc, pressed, news)
+		return err
+	})
+	if err != nil {
+		s.note("emergency", "the route failed", map[string]string{"trunk": t.route.Trunk, "err": err.Error()})
+		news <- attemptNews{i: i, err: err}
+		return
+	}
+	s.note("emergency", "answered", map[string]string{"trunk": t.route.Trunk, "form": string(form)})
+	news <- attemptNews{i: i, leg: leg}
+	if form == call.FormSpoken {
+		_ = s.m.contain(s.leg, func() error { s.readNumber(leg); return nil })
+	}
+}
+
+// tryForms walks the caller-number forms of one route.
+func (s *story) tryForms(ctx context.Context, i int, t attempt, svc Service, pressed time.Time,
+	news chan<- attemptNews) (call.Leg, call.CallerForm, error) {
+	last := errNoRoute
 	for _, form := range t.route.Forms {
-		var leg call.Leg
-		leg, err = s.dialService(ctx, i, t, form, svc, pressed, news)
+		leg, err := s.dialService(ctx, i, t, form, svc, pressed, news)
 		if err == nil {
-			s.note("emergency", "answered", map[string]string{"trunk": t.route.Trunk, "form": string(form)})
-			news <- attemptNews{i: i, leg: leg}
-			if form == call.FormSpoken {
-				s.done.Go(func() { s.readNumber(leg) })
-			}
-			return
+			return leg, form, nil
 		}
+		last = err
 		if refused, ok := errors.AsType[*call.DialError](err); !ok || !refusedForm(refused.Status) {
 			break
 		}
 	}
-	s.note("emergency", "the route failed", map[string]string{"trunk": t.route.Trunk, "err": err.Error()})
-	news <- attemptNews{i: i, err: err}
+	return nil, "", last
 }
 
 // refusedForm tells whether a route refused the caller's number rather than the call.

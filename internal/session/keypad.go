@@ -13,6 +13,7 @@ import (
 type errDanger struct {
 	Service Service // "" asks which
 	At      time.Time
+	tried   bool // the service was called, and nobody answered
 }
 
 func (e *errDanger) Error() string { return "session: the caller is in danger" }
@@ -23,7 +24,8 @@ type keyMode int
 const (
 	keysPlain      keyMode = iota // 0 is danger; other keys go to the stage
 	keysCollecting                // *0 is danger; every key goes to the stage
-	keysRaw                       // no key is danger: it has been said already, or an agent hears it
+	keysRaw                       // no key is danger: a service is being chosen, or a phone is no caller's
+	keysHeeded                    // 0 is danger and told, but interrupts nothing: help is there, or on the way
 )
 
 // keypad reads a caller's keys for as long as the leg lives, so that the emergency key is alive at
@@ -35,6 +37,7 @@ type keypad struct {
 	mode      keyMode
 	watch     KeyWatch                         // nil on an agent's phone: no key there is danger
 	interrupt context.CancelCauseFunc          // of the stage that runs
+	held      *errDanger                       // danger between two stages: the next one is interrupted
 	danger    func(*errDanger)                 // told of every danger key
 	told      func(d call.Digit, private bool) // told of every key; one of a run of digits is private
 }
@@ -46,21 +49,27 @@ func (k *keypad) run(leg call.Leg) {
 		case <-leg.Context().Done():
 			return
 		case d := <-leg.Digits():
+			if leg.Context().Err() != nil {
+				return // a key that nobody waits for any more, and that no mode says the meaning of
+			}
 			k.press(d)
 		}
 	}
 }
 
 func (k *keypad) press(d call.Digit) {
+	e := &errDanger{At: d.At}
 	k.mu.Lock()
 	danger := k.isDanger(d)
 	interrupt := k.interrupt
-	private := k.mode == keysCollecting
+	private := k.mode == keysCollecting || k.mode == keysHeeded
+	if danger && interrupt == nil && k.mode != keysHeeded {
+		k.held = e
+	}
 	k.mu.Unlock()
 	k.told(d, private)
 	if danger {
 		k.forget() // what was pressed before the danger key is no choice of a service; what follows may be
-		e := &errDanger{At: d.At}
 		k.danger(e)
 		if interrupt != nil {
 			interrupt(e)
@@ -94,6 +103,9 @@ func (k *keypad) set(m keyMode) (restore func()) {
 	defer k.mu.Unlock()
 	old := k.mode
 	k.mode = m
+	if m == keysHeeded {
+		k.held = nil
+	}
 	return func() {
 		k.mu.Lock()
 		defer k.mu.Unlock()
@@ -106,6 +118,10 @@ func (k *keypad) guard(ctx context.Context) (guarded context.Context, release fu
 	guarded, cancel := context.WithCancelCause(ctx)
 	k.mu.Lock()
 	k.interrupt = cancel
+	if k.held != nil {
+		cancel(k.held)
+		k.held = nil
+	}
 	k.mu.Unlock()
 	return guarded, func() {
 		k.mu.Lock()
@@ -122,6 +138,7 @@ type voice struct {
 	node func(node, language string)
 	// record begins the recording of a message, and marks it.
 	record  func(kind string)
+	contain func(func() error) error
 	pending []byte // keys that ended a prompt early
 }
 
@@ -135,7 +152,7 @@ func (v *voice) Say(ctx context.Context, barge bool, clips ...*call.Clip) error 
 	playing, stop := context.WithCancel(ctx)
 	defer stop()
 	done := make(chan error, 1)
-	go func() { done <- v.leg.Play(playing, clips...) }()
+	go func() { done <- v.contain(func() error { return v.leg.Play(playing, clips...) }) }()
 	keys := v.pad.keys
 	if !barge {
 		keys = nil

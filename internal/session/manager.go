@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -98,6 +99,21 @@ func (m *Manager) Handle(ctx context.Context, leg call.Leg, from *call.Checkpoin
 	s.run(from)
 }
 
+// errPanic is what stands for a panic of a call's helper.
+var errPanic = errors.New("session: a panic")
+
+// contain runs f, which works beside a call's own goroutine, and turns its panic into an error.
+func (m *Manager) contain(leg call.Leg, f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			m.metrics.faults.WithLabelValues("panic").Inc()
+			m.Log.Error("a helper of a call panicked", "call", leg.Info().ID, "panic", v, "stack", string(debug.Stack()))
+			err = errPanic
+		}
+	}()
+	return f()
+}
+
 // Drain ends every wrap-up at once: the process is about to leave.
 func (m *Manager) Drain() { m.drained.Do(func() { close(m.draining) }) }
 
@@ -161,23 +177,48 @@ func (m *Manager) SetFacts(_ context.Context, callID, by string, f Facts) error 
 	if err != nil {
 		return err
 	}
-	for i := range f.Requests {
-		switch {
-		case f.Requests[i].ID != "":
-		case i == 0:
-			f.Requests[i].ID = callID
-		default:
-			f.Requests[i].ID = ulid.Make().String()
-		}
-	}
 	f.By = by
-	s.update(func(v *View) { v.Facts = f })
+	s.update(func(v *View) {
+		if f.Requests, err = identified(callID, v.Facts.Requests, f.Requests); err == nil {
+			v.Facts = f
+		}
+	})
+	if err != nil {
+		return err
+	}
 	s.note("facts", "the agent wrote the call up", map[string]string{"outcome": string(f.Outcome)})
 	select {
 	case s.orders <- order{kind: orderKeep, by: by}:
 	default: // an act that waits to be carried out will write the checkpoint as well
 	}
 	return nil
+}
+
+// identified are requests with their identities. A request keeps the one it was given; it cannot take
+// one of its own choice, which could be another call's, nor that of its neighbour.
+func identified(callID string, old, requests []Request) ([]Request, error) {
+	free := map[string]bool{callID: true}
+	for _, r := range old {
+		free[r.ID] = true
+	}
+	requests = slices.Clone(requests)
+	for i, r := range requests {
+		if r.ID != "" && !free[r.ID] {
+			return nil, fmt.Errorf("%w: request %d: identity %q is not of this call, or there twice; leave it out for a new one", ErrBadFacts, i+1, r.ID)
+		}
+		delete(free, r.ID)
+	}
+	for i := range requests {
+		switch {
+		case requests[i].ID != "":
+		case free[callID]:
+			requests[i].ID = callID
+			delete(free, callID)
+		default:
+			requests[i].ID = ulid.Make().String()
+		}
+	}
+	return requests, nil
 }
 
 func (f Facts) validate() error {
@@ -214,6 +255,13 @@ func (m *Manager) FinishWrapUp(_ context.Context, callID, by string) error {
 func (m *Manager) Emergency(_ context.Context, callID, by string, svc Service) error {
 	if keyOf(svc) == 0 {
 		return fmt.Errorf("%w: %q is no service", ErrBadFacts, svc)
+	}
+	s, err := m.of(callID, by)
+	if err != nil {
+		return err
+	}
+	if st := s.snapshot().Stage; st != StageTalk && st != StageService {
+		return ErrNotInTalk
 	}
 	return m.order(callID, by, order{kind: orderEmergency, by: by, service: svc})
 }

@@ -40,7 +40,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.emergencies.WithLabelValues(string(s), "caller")
 		m.emergencies.WithLabelValues(string(s), "agent")
 	}
-	for _, step := range []string{"checkpoint", "recording", "intake", "journal"} {
+	for _, step := range []string{"checkpoint", "recording", "intake", "journal", "panic"} {
 		m.faults.WithLabelValues(step)
 	}
 	if reg != nil {

@@ -35,8 +35,12 @@ func (m *Manager) phone(leg call.Leg) {
 	}
 	pad := &keypad{keys: make(chan byte, 32), mode: keysRaw, danger: func(*errDanger) {}, told: func(call.Digit, bool) {}}
 	reading := make(chan struct{})
-	go func() { defer close(reading); pad.run(leg) }()
-	v := &voice{leg: leg, pad: pad}
+	contain := func(f func() error) error { return m.contain(leg, f) }
+	go func() {
+		defer close(reading)
+		_ = contain(func() error { pad.run(leg); return nil })
+	}()
+	v := &voice{leg: leg, pad: pad, contain: contain}
 	prompt, err := m.feature(ctx, v, info)
 	if err != nil {
 		log.Info("the feature code was refused", "code", info.Called, "err", err)

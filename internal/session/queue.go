@@ -26,7 +26,7 @@ func (s *story) queued(ctx context.Context, e QueueEntry) error {
 			return err
 		}
 		// The agent's phone failed in mid-talk: the caller is not to blame and goes on waiting.
-		e.Arrived, e.Reason = s.placed, "agent_lost"
+		e.Arrived, e.Reason, e.Front = s.placed, "agent_lost", e.Front || s.cdr.Emergency != ""
 	}
 }
 
@@ -75,10 +75,15 @@ func (s *story) noQueue(ctx context.Context, err error) error {
 
 func (s *story) leaveQueue(ctx context.Context, t Ticket) {
 	why := LeaveAbandon
-	if _, danger := errors.AsType[*errDanger](context.Cause(ctx)); danger {
+	cause := context.Cause(ctx)
+	ended, _ := errors.AsType[*call.Ended](cause)
+	if _, danger := errors.AsType[*errDanger](cause); danger {
 		why = LeaveEmergency
 	} else {
 		s.outcome = OutcomeAbandoned
+		if ended != nil && ended.Reason == call.EndDrained {
+			why = LeaveDrained
+		}
 	}
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()

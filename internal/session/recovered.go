@@ -14,7 +14,6 @@ func (m *Manager) lostCDR(c call.Checkpoint, rec Recovered, recorded bool) journ
 	if recorded {
 		cdr.Trunk, cdr.Called, cdr.Started = rec.Facts.Trunk, rec.Facts.Called, rec.Facts.Started
 		cdr.Recording, cdr.Evidence = rec.Sealed.ID, rec.evidence()
-		cdr.RequestIDs = []string{c.CallID}
 	}
 	return cdr
 }

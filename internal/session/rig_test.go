@@ -40,6 +40,7 @@ type rig struct {
 	tickets  chan *ticket
 	flow     func(ctx context.Context, v Voice, at FlowPoint) (FlowExit, error)
 	noSpace  bool
+	panics   bool // music does
 	full     bool
 	desk     []string
 	recorder *recorder
@@ -140,6 +141,9 @@ func (r *rig) Say(_ string, parts ...string) []*call.Clip {
 }
 
 func (r *rig) Music() []*call.Clip {
+	if r.panics {
+		panic("no music")
+	}
 	return []*call.Clip{calltest.Clip("music", 300, time.Second)}
 }
 

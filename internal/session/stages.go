@@ -63,9 +63,7 @@ func (s *story) leaseWait(ctx context.Context) error {
 			if v.Decision == QueueLease {
 				continue
 			}
-			s.verdict = v
-			s.update(func(w *View) { w.Banner = v.Banner })
-			s.note("screened", string(v.Decision), nil)
+			s.judged(v)
 			return nil
 		}
 	}
@@ -138,27 +136,39 @@ func (s *story) transfer(ctx context.Context, to call.Endpoint) error {
 	ctx, release := s.enter(ctx, StageRing)
 	defer release()
 	music := s.entertain(ctx)
-	far, err := s.m.Switch.Dial(ctx, to, call.DialOptions{Caller: s.info.Caller, Form: call.FormFrom, Token: s.id})
+	opts := call.DialOptions{Caller: s.info.Caller, Form: call.FormFrom, Token: s.id}
+	if s.info.Withheld { // RFC 3323: the far side is no emergency service
+		opts.Caller, opts.Form = call.Number{}, call.FormSpoken
+	}
+	far, err := s.m.Switch.Dial(ctx, to, opts)
+	defer s.hangup(far)
 	music.stop()
 	if cause := context.Cause(ctx); cause != nil {
-		s.hangup(far)
 		return cause
 	}
 	if err != nil {
 		s.note("transfer", "the far side did not answer; the caller goes to a person", map[string]string{"err": err.Error()})
 		return s.queued(s.leg.Context(), QueueEntry{Queue: s.m.cfg.DefaultQueue, Reason: "transfer"})
 	}
-	release()
+	// No agent hears the caller, so danger ends this talk; the far side has the keys, as a collection has.
+	defer s.pad.set(keysCollecting)()
+	s.dropOrders()
 	s.stage(StageTalk)
-	return s.converse(s.leg.Context(), parties{service: far})
+	return s.converse(ctx, parties{service: far})
 }
+
+// farewell is how long a party is waited for to confirm its end. The leg has ended either way, and a
+// phone that is off must not keep an agent or a lease.
+const farewell = 5 * time.Second
 
 // hangup ends a leg that is not needed any more; nil is no leg.
 func (s *story) hangup(leg call.Leg) {
 	if leg == nil {
 		return
 	}
-	if err := leg.Hangup(context.WithoutCancel(leg.Context()), call.CauseNormal); err != nil && !errors.Is(err, call.ErrLegGone) {
+	ctx, stop := context.WithTimeout(context.WithoutCancel(leg.Context()), farewell)
+	defer stop()
+	if err := leg.Hangup(ctx, call.CauseNormal); err != nil && !errors.Is(err, call.ErrLegGone) {
 		s.log.Warn("hang-up failed", "err", err)
 	}
 }
@@ -176,9 +186,12 @@ func (s *story) entertain(ctx context.Context) *entertainment {
 	e := &entertainment{cancel: cancel, done: make(chan struct{}), clips: make(chan []*call.Clip, 1)}
 	go func() {
 		defer close(e.done)
-		for ctx.Err() == nil {
-			e.between(ctx, s)
-		}
+		_ = s.contain(func() error {
+			for ctx.Err() == nil {
+				e.between(ctx, s)
+			}
+			return nil
+		})
 	}()
 	return e
 }
@@ -189,7 +202,7 @@ func (e *entertainment) between(ctx context.Context, s *story) {
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		_ = s.leg.Loop(playing, s.m.Prompts.Music()...) // ends with ctx, or with the leg
+		_ = s.contain(func() error { return s.leg.Loop(playing, s.m.Prompts.Music()...) }) // ends with ctx, or with the leg
 	}()
 	select {
 	case clips := <-e.clips:

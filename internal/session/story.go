@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hotline12345/gateway/internal/call"
@@ -22,8 +23,9 @@ type story struct {
 	verdict Verdict
 	pad     *keypad
 	voice   *voice
-	orders  chan order // from the console; one at a time
+	orders  chan order // from the console; 4, as one saves and ends a write-up in one act
 	done    sync.WaitGroup
+	faulted atomic.Bool // a helper panicked
 
 	mu   sync.Mutex
 	view View
@@ -62,7 +64,7 @@ func (m *Manager) begin(_ context.Context, leg call.Leg) *story {
 	s := &story{
 		m: m, leg: leg, info: info, id: info.ID,
 		log:    m.Log.With("call", info.ID),
-		orders: make(chan order, 1),
+		orders: make(chan order, 4),
 		pad:    &keypad{keys: make(chan byte, 32), watch: m.KeyWatch()},
 	}
 	s.pad.danger = func(*errDanger) {
@@ -76,7 +78,7 @@ func (m *Manager) begin(_ context.Context, leg call.Leg) *story {
 		}
 		s.note("digit", "key pressed", attrs)
 	}
-	s.voice = &voice{leg: leg, pad: s.pad, node: s.atNode, record: s.record}
+	s.voice = &voice{leg: leg, pad: s.pad, node: s.atNode, record: s.record, contain: s.contain}
 	s.view = View{
 		CallID: s.id, Started: info.At, Since: info.At, Stage: StageScreened, Trunk: info.Trunk,
 		Caller: s.shown(), Identity: info.Identity, Called: info.Called, Language: "zh",
@@ -91,8 +93,23 @@ func (m *Manager) begin(_ context.Context, leg call.Leg) *story {
 	m.mu.Unlock()
 	m.metrics.stage(StageScreened, 1)
 	m.changed()
-	s.done.Go(func() { s.pad.run(leg) })
+	s.beside(func() error { s.pad.run(leg); return nil })
 	return s
+}
+
+// beside runs f beside the call, which waits for its end.
+func (s *story) beside(f func() error) {
+	s.done.Go(func() { _ = s.contain(f) }) // whoever needs to know is told by f itself
+}
+
+// contain runs f; its panic ends this call, and no other.
+func (s *story) contain(f func() error) error {
+	err := s.m.contain(s.leg, f)
+	if errors.Is(err, errPanic) {
+		s.faulted.Store(true)
+		s.hangup(s.leg)
+	}
+	return err
 }
 
 // run is the call from its INVITE to the hand-over.
@@ -115,10 +132,7 @@ func (s *story) run(from *call.Checkpoint) {
 
 // screened asks admission, and answers the call or refuses it.
 func (s *story) screened(ctx context.Context) bool {
-	s.verdict = s.m.Screener.Screen(ctx, s.screenRequest())
-	s.cdr.Decision, s.cdr.FailOpen = string(s.verdict.Decision), s.verdict.FailOpen
-	s.update(func(v *View) { v.Decision, v.Banner = s.verdict.Decision, s.verdict.Banner })
-	s.note("screened", string(s.verdict.Decision), map[string]string{"fail_open": strconv.FormatBool(s.verdict.FailOpen)})
+	s.judged(s.m.Screener.Screen(ctx, s.screenRequest()))
 	if s.verdict.Decision == RejectNet {
 		s.outcome, s.reason = OutcomeRefused, call.EndRejected
 		if err := s.leg.Reject(ctx, call.CauseForbidden); err != nil {
@@ -132,6 +146,14 @@ func (s *story) screened(ctx context.Context) bool {
 	}
 	s.cdr.Answered = time.Now()
 	return true
+}
+
+// judged takes admission's word.
+func (s *story) judged(v Verdict) {
+	s.verdict = v
+	s.cdr.Decision, s.cdr.FailOpen = string(v.Decision), v.FailOpen
+	s.update(func(w *View) { w.Decision, w.Banner = v.Decision, v.Banner })
+	s.note("screened", string(v.Decision), map[string]string{"fail_open": strconv.FormatBool(v.FailOpen)})
 }
 
 // shown is the caller's number as people see it: masked, or nothing when the caller withheld it.
@@ -153,15 +175,21 @@ func (s *story) served(ctx context.Context, from *call.Checkpoint) error {
 	if from != nil && (Stage(from.Stage) == StageQueue || Stage(from.Stage) == StageRing || Stage(from.Stage) == StageTalk) {
 		return s.queued(ctx, QueueEntry{Queue: s.m.cfg.DefaultQueue, Language: from.Language})
 	}
-	switch {
-	case s.info.Reserve:
+	if s.info.Reserve {
 		return s.reserve(ctx)
-	case s.verdict.Decision == IVROnly:
-		return s.suspended(ctx)
-	case s.verdict.Decision == QueueLease:
+	}
+	return s.admitted(ctx)
+}
+
+// admitted is the way that admission's word opens. A measure may have begun while the caller waited.
+func (s *story) admitted(ctx context.Context) error {
+	if s.verdict.Decision == QueueLease {
 		if err := s.leaseWait(ctx); err != nil {
 			return err
 		}
+	}
+	if s.verdict.Decision == IVROnly {
+		return s.suspended(ctx)
 	}
 	return s.walk(ctx, FlowPoint{Language: s.snapshot().Language})
 }
@@ -204,10 +232,12 @@ func (s *story) inFlow(ctx context.Context, at FlowPoint) (FlowExit, error) {
 	return s.m.Flow.Run(ctx, s.voice, at)
 }
 
-// enter begins a stage: its checkpoint, its metric, and a context that the emergency key ends.
+// enter begins a stage: a context that the emergency key ends, the metric, and the checkpoint, for which
+// a disk may be waited for, but not the key.
 func (s *story) enter(ctx context.Context, stage Stage) (context.Context, func()) {
+	guarded, release := s.pad.guard(ctx)
 	s.stage(stage)
-	return s.pad.guard(ctx)
+	return guarded, release
 }
 
 func (s *story) stage(stage Stage) {
@@ -228,7 +258,10 @@ func (s *story) checkpoint() {
 		c.QueueEntry = s.ticket.Entry()
 	}
 	if rec := s.recording(); rec != nil {
-		c.Recording, c.HandOvers = rec.ID(), s.prepared()
+		c.Recording = rec.ID()
+	}
+	if s.owes() {
+		c.HandOvers = s.prepared()
 	}
 	if err := s.m.Journal.SaveCheckpoint(context.WithoutCancel(s.leg.Context()), c); err != nil {
 		s.m.metrics.faults.WithLabelValues("checkpoint").Inc()
@@ -277,6 +310,8 @@ func (s *story) ended(err error) {
 		ended, gone = errors.AsType[*call.Ended](context.Cause(s.leg.Context()))
 	}
 	switch {
+	case s.faulted.Load():
+		s.reason = call.EndFault
 	case s.reason != "":
 	case gone && ended.Reason != "":
 		s.reason = ended.Reason
@@ -294,9 +329,7 @@ func (s *story) ended(err error) {
 		s.cdr.Cause = int(ended.Cause)
 	}
 	s.cdr.Ended = time.Now()
-	if err := s.leg.Hangup(context.WithoutCancel(s.leg.Context()), call.CauseNormal); err != nil && !errors.Is(err, call.ErrLegGone) {
-		s.log.Warn("hang-up failed", "err", err)
-	}
+	s.hangup(s.leg)
 }
 
 // close is the end of every story, a panicking one included.
@@ -310,16 +343,32 @@ func (s *story) close() {
 	if s.verdict.Lease != nil {
 		s.verdict.Lease.Release()
 	}
+	s.hangup(s.leg)
+	s.done.Wait()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.leg.Context()), 10*time.Second)
 	defer cancel()
-	if err := s.leg.Hangup(ctx, call.CauseNormal); err != nil && !errors.Is(err, call.ErrLegGone) {
-		s.log.Warn("hang-up failed", "err", err)
-	}
-	s.done.Wait()
+	s.forsaken(ctx)
 	s.settle(ctx)
 	s.m.mu.Lock()
 	delete(s.m.calls, s.id)
 	s.m.mu.Unlock()
 	s.m.metrics.stage(s.snapshot().Stage, -1)
 	s.m.changed()
+}
+
+// forsaken gives back the place in the queue that a panic left, and its agent.
+func (s *story) forsaken(ctx context.Context) {
+	if s.ticket == nil {
+		return
+	}
+	var errs []error
+	if s.offer != nil {
+		errs = append(errs, s.ticket.Complete(ctx, *s.offer, s.reason))
+	}
+	errs = append(errs, s.ticket.Leave(ctx, LeaveAbandon))
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, ErrFenced) { // one of the two comes too late
+			s.log.Warn("the place in the queue was not given back", "err", err)
+		}
+	}
 }

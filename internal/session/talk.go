@@ -15,6 +15,9 @@ type parties struct {
 
 // talk joins the caller and an agent. Again means that the agent's leg broke, and the caller waits on.
 func (s *story) talk(ctx context.Context, o Offer, agent call.Leg) (again bool, err error) {
+	defer s.hangup(agent) // whatever happens, a panic included
+	defer s.pad.set(keysHeeded)()
+	s.dropOrders()
 	s.phase(PhaseTalk)
 	if s.cdr.Connected.IsZero() {
 		s.cdr.Connected = time.Now()
@@ -23,20 +26,40 @@ func (s *story) talk(ctx context.Context, o Offer, agent call.Leg) (again bool, 
 	s.update(func(v *View) { v.Position = 0 })
 	s.stage(StageTalk)
 	if s.m.cfg.AnnounceAgent {
-		s.done.Go(func() { s.announce(agent, o) })
+		s.beside(func() error { s.announce(agent, o); return nil })
 	}
 	err = s.converse(ctx, parties{agent: agent})
 	stats := agent.Stats()
 	s.cdr.AgentLeg = &stats
-	lost, _ := errors.AsType[*call.Ended](context.Cause(agent.Context()))
-	again = lost != nil && !lost.Remote && lost.Reason != "" && s.leg.Context().Err() == nil && s.reason == call.EndAgent
+	why, lost := broke(agent)
+	again = err == nil && lost && s.leg.Context().Err() == nil && s.reason == call.EndAgent
 	by := s.reason
 	if again {
-		s.reason, by = "", lost.Reason
+		s.reason, by = "", why
 		s.note("talk", "the agent's phone was lost", nil)
 	}
 	s.complete(ctx, o, by)
 	return again, err
+}
+
+// broke tells whether a far leg ended by a fault of the line, not by its party.
+func broke(leg call.Leg) (call.EndReason, bool) {
+	e, ok := errors.AsType[*call.Ended](context.Cause(leg.Context()))
+	if !ok || e.Remote || e.Reason == "" || e.Reason == call.EndDrained {
+		return "", false
+	}
+	return e.Reason, true
+}
+
+// dropOrders forgets what was asked before a talk: it was meant for another moment.
+func (s *story) dropOrders() {
+	for {
+		select {
+		case <-s.orders:
+		default:
+			return
+		}
+	}
 }
 
 // announce reads the agent's number to the caller at the start of the talk.
@@ -50,6 +73,9 @@ func (s *story) announce(agent call.Leg, o Offer) {
 
 // complete sends the agent to wrap-up.
 func (s *story) complete(ctx context.Context, o Offer, by call.EndReason) {
+	if s.ticket == nil {
+		return // the agent left before the others
+	}
 	after, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer stop()
 	event := "COMPLETECALLER"
@@ -57,9 +83,6 @@ func (s *story) complete(ctx context.Context, o Offer, by call.EndReason) {
 		event = "COMPLETEAGENT"
 	}
 	s.note("queue", event, map[string]string{"agent": o.Agent, "by": string(by)})
-	if s.ticket == nil {
-		return
-	}
 	if err := s.ticket.Complete(after, o, by); err != nil && !errors.Is(err, ErrFenced) {
 		s.log.Warn("the end of the talk was not taken; the sweep will free the agent", "err", err)
 	}
@@ -74,6 +97,7 @@ type conversation struct {
 	keys    agentKeys
 	summons chan summoned // a service that was called while an agent talks
 	calling context.CancelFunc
+	service Service // the one that is called
 }
 
 type summoned struct {
@@ -90,14 +114,12 @@ func (s *story) converse(ctx context.Context, p parties) error {
 	c := &conversation{story: s, bridge: bridge, p: p, summons: make(chan summoned, 1)}
 	defer c.close()
 	s.record("talk")
-	if err := bridge.Add(s.leg, call.Member{Role: call.Talk}); err != nil {
-		return err
-	}
-	for _, leg := range []call.Leg{p.agent, p.service} {
+	for _, leg := range []call.Leg{s.leg, p.agent, p.service} {
 		if leg == nil {
 			continue
 		}
-		if err := bridge.Add(leg, call.Member{Role: call.Talk, Staff: leg == p.agent}); err != nil {
+		err := bridge.Add(leg, call.Member{Role: call.Talk, Staff: leg == p.agent})
+		if err != nil && leg.Context().Err() == nil { // that a leg has ended is the first thing that happens
 			return err
 		}
 	}
@@ -147,11 +169,9 @@ func (c *conversation) next(ctx context.Context) error {
 		}
 		return context.Cause(ctx)
 	case <-agentGone:
-		c.p.agent, c.reason = nil, call.EndAgent
-		c.note("talk", "the agent left", nil)
+		c.agentLeft(ctx)
 	case <-serviceGone:
-		c.p.service, c.reason = nil, call.EndService
-		c.note("talk", "the service left", nil)
+		return c.serviceLeft()
 	case d := <-agentKeys:
 		if svc, ok := c.keys.press(d); ok {
 			c.bring(ctx, svc, d.At)
@@ -163,7 +183,32 @@ func (c *conversation) next(ctx context.Context) error {
 	case o := <-c.orders:
 		return c.obey(ctx, o)
 	case got := <-c.summons:
-		c.arrived(got)
+		return c.arrived(got)
+	}
+	return nil
+}
+
+// agentLeft frees an agent who leaves the caller to a service, and ends the hold that the agent began.
+func (c *conversation) agentLeft(ctx context.Context) {
+	c.p.agent, c.reason = nil, call.EndAgent
+	c.note("talk", "the agent left", nil)
+	if c.p.service == nil && c.calling == nil {
+		return
+	}
+	c.complete(ctx, *c.offer, call.EndAgent)
+	if err := c.bridge.Add(c.leg, call.Member{Role: call.Talk}); err != nil && c.leg.Context().Err() == nil {
+		c.log.Warn("hold not ended", "err", err)
+	}
+}
+
+// serviceLeft is the end of the far party. A caller in danger who is alone because the line broke is
+// helped by others.
+func (c *conversation) serviceLeft() error {
+	_, lost := broke(c.p.service)
+	c.p.service, c.reason = nil, call.EndService
+	c.note("talk", "the service left", nil)
+	if lost && c.p.agent == nil && c.cdr.Emergency != "" {
+		return &errDanger{Service: Service(c.cdr.Emergency), At: time.Now(), tried: true}
 	}
 	return nil
 }
@@ -210,30 +255,37 @@ func (c *conversation) bring(ctx context.Context, svc Service, pressed time.Time
 		return
 	}
 	ctx, c.calling = context.WithCancel(ctx)
+	c.service = svc
 	c.inDanger(svc, "agent")
 	c.done.Go(func() {
-		leg, err := c.summon(ctx, svc, pressed)
+		var leg call.Leg
+		err := c.contain(func() (err error) { leg, err = c.summon(ctx, svc, pressed); return err })
 		c.summons <- summoned{leg, err}
 	})
 }
 
-func (c *conversation) arrived(got summoned) {
+// arrived joins the service that was called. When none answered and the agent has left meanwhile, the
+// caller is not left alone either.
+func (c *conversation) arrived(got summoned) error {
 	c.calling()
 	c.calling = nil
-	if got.err != nil {
-		c.note("emergency", "no route answered", map[string]string{"err": got.err.Error()})
-		if agent := c.p.agent; agent != nil {
-			c.done.Go(func() { _ = agent.Play(agent.Context(), c.m.Prompts.Say("zh", "em_fail")...) })
-		}
-		return
+	if got.err == nil {
+		got.err = c.bridge.Add(got.leg, call.Member{Role: call.Talk})
 	}
-	if err := c.bridge.Add(got.leg, call.Member{Role: call.Talk}); err != nil {
-		c.log.Error("the service could not be joined", "err", err)
+	switch agent := c.p.agent; {
+	case got.err == nil:
+		c.p.service = got.leg
+		c.note("emergency", "the service is on the line", nil)
+		return nil
+	case agent == nil:
 		c.hangup(got.leg)
-		return
+		return &errDanger{Service: c.service, At: time.Now(), tried: true}
+	default:
+		c.hangup(got.leg)
+		c.note("emergency", "no route answered", map[string]string{"err": got.err.Error()})
+		c.beside(func() error { return agent.Play(agent.Context(), c.m.Prompts.Say("zh", "em_fail")...) })
+		return nil
 	}
-	c.p.service = got.leg
-	c.note("emergency", "the service is on the line", nil)
 }
 
 // agentKeys are the feature codes of an agent in talk: *0 and 1 to 4 brings a service.

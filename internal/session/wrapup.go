@@ -79,6 +79,7 @@ func (s *story) wrapUp() {
 	if s.offer == nil {
 		return
 	}
+	s.update(func(v *View) { v.Agent, v.Extension = s.offer.Agent, s.offer.Extension }) // also when the next one was ringing
 	s.stage(StageWrapUp)
 	over := time.NewTimer(s.m.cfg.WrapUp)
 	defer over.Stop()
@@ -122,6 +123,7 @@ func (s *story) settle(ctx context.Context) {
 	s.log.Info("call ended", "outcome", outcome, "reason", s.reason, "agent", s.cdr.Agent,
 		"evidence", s.cdr.Evidence, "seconds", int(s.cdr.Ended.Sub(s.info.At).Seconds()))
 	if !kept {
+		s.checkpoint() // with all that the agent wrote
 		return
 	}
 	if err := s.m.Journal.DropCheckpoint(ctx, s.id); err != nil {
@@ -151,14 +153,16 @@ func (s *story) finalOutcome() Outcome {
 	return s.outcome
 }
 
+// owes tells whether case intake is to be told of the call: somebody spoke.
+func (s *story) owes() bool { return s.recording() != nil || s.offer != nil || s.urgent }
+
 // handOver finishes the recording and gives every request of the call to the outbox.
 func (s *story) handOver(ctx context.Context) (kept bool) {
-	rec := s.recording()
-	if rec == nil && s.offer == nil && !s.urgent {
-		return true // nobody spoke: nothing to hand over
+	if !s.owes() {
+		return true
 	}
 	overs := s.handOvers()
-	if rec != nil {
+	if rec := s.recording(); rec != nil {
 		sealed, err := rec.Finish(ctx)
 		if err != nil {
 			s.log.Error("the recording was not finished; the next start finishes it", "err", err)
@@ -298,8 +302,9 @@ func (m *Manager) recoverCall(ctx context.Context, c call.Checkpoint, rec Recove
 	if len(overs) == 0 && recorded {
 		overs = []HandOver{{Type: RequestRecorded, RequestID: c.CallID, Revision: revisionRecorded, CallID: c.CallID, Facts: map[string]any{}}}
 	}
+	cdr := m.lostCDR(c, rec, recorded)
 	for _, h := range overs {
-		h.At = time.Now()
+		h.At, h.Evidence = time.Now(), "none"
 		if recorded {
 			h.Recording, h.Evidence = &rec.Sealed, rec.evidence()
 		}
@@ -310,8 +315,9 @@ func (m *Manager) recoverCall(ctx context.Context, c call.Checkpoint, rec Recove
 		if err := m.Intake.Submit(ctx, h); err != nil {
 			return err
 		}
+		cdr.RequestIDs = append(cdr.RequestIDs, h.RequestID)
 	}
 	m.Log.Warn("a call of a killed process was closed", "call", c.CallID, "stage", c.Stage, "recorded", recorded)
 	m.metrics.calls.WithLabelValues(string(OutcomeFault), string(call.EndNodeLost)).Inc()
-	return errors.Join(m.Journal.SaveCDR(ctx, m.lostCDR(c, rec, recorded)), m.Journal.DropCheckpoint(ctx, c.CallID))
+	return errors.Join(m.Journal.SaveCDR(ctx, cdr), m.Journal.DropCheckpoint(ctx, c.CallID))
 }

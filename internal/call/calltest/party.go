@@ -85,6 +85,11 @@ func (p *Party) Hang() {
 	p.current().end(&call.Ended{Remote: true, Cause: call.CauseNormal})
 }
 
+// Break ends the call for a reason of the line's own, such as media that stopped.
+func (p *Party) Break(why call.EndReason) {
+	p.current().end(&call.Ended{Cause: call.CauseFailure, Reason: why})
+}
+
 // Listen forgets what was heard and returns, as A-law, what is heard for a while.
 func (p *Party) Listen(d time.Duration) []byte {
 	p.mu.Lock()
