@@ -40,7 +40,7 @@ func (p *player) urgent(ctx context.Context) error {
 
 // event waits for the one event of a type.
 func (p *player) event(ctx context.Context, kind session.HandOverType) (*delivery, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+	ctx, cancel := context.WithTimeout(ctx, 3*patience)
 	defer cancel()
 	var found []*delivery
 	err := p.d.intake.await(ctx, func() bool {

@@ -259,7 +259,7 @@ func (p *player) taken() error {
 
 // rung waits until an agent's phone rings for the caller.
 func (p *player) rung(ctx context.Context) (*ring, error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*patience)
+	ctx, cancel := context.WithTimeout(ctx, 3*patience+4*p.d.pace.talk)
 	defer cancel()
 	changed, stop := p.d.gateway.WatchCalls()
 	defer stop()
@@ -289,7 +289,7 @@ func (d *demo) ours(person string) bool {
 	return false
 }
 
-// join has the agent answer, and waits until each has heard the other.
+// join has the agent answer, waits until each has heard the other, and lets them talk.
 func (p *player) join(ctx context.Context, r *ring) error {
 	if err := r.Answer(ctx); err != nil {
 		return fmt.Errorf("the agent's answer: %w", err)
@@ -299,7 +299,10 @@ func (p *player) join(ctx context.Context, r *ring) error {
 	if err := hears(ctx, "the caller", p.call, r.agent.hz); err != nil {
 		return err
 	}
-	return hears(ctx, "the agent", r.Call, p.hz)
+	if err := hears(ctx, "the agent", r.Call, p.hz); err != nil {
+		return err
+	}
+	return wait(ctx, p.d.pace.talk)
 }
 
 // record waits for the record of the ended call.

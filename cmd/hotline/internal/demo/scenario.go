@@ -104,9 +104,6 @@ func (p *player) toAgent(ctx context.Context) (*ring, error) {
 
 // finish ends a talk, writes it up, and checks the record and the hand-over.
 func (p *player) finish(ctx context.Context, r *ring) error {
-	if err := wait(ctx, p.d.pace.talk); err != nil {
-		return err
-	}
 	hang := p.call.Hangup
 	if p.hz%80 == 0 { // now the caller, now the agent
 		hang = r.Hangup
@@ -167,8 +164,6 @@ func hold(ctx context.Context, p *player) error {
 }
 
 func intakeAway(ctx context.Context, p *player) error {
-	back := p.d.intake.leave()
-	defer back()
 	r, err := p.toAgent(ctx)
 	if err == nil {
 		err = p.join(ctx, r)
@@ -176,7 +171,9 @@ func intakeAway(ctx context.Context, p *player) error {
 	if err != nil {
 		return err
 	}
-	waiting, stop := context.WithTimeout(ctx, 2*patience+p.d.pace.talk)
+	back := p.d.intake.leave()
+	defer back()
+	waiting, stop := context.WithTimeout(ctx, 2*patience)
 	defer stop()
 	p.beside.Go(func() { // finish waits for the event: intake comes back when it was tried in vain
 		defer back()
@@ -235,7 +232,7 @@ func abandon(ctx context.Context, p *player) error {
 	if err := p.waits(ctx); err != nil {
 		return err
 	}
-	if err := wait(ctx, p.d.pace.talk); err != nil {
+	if err := wait(ctx, 3*p.d.pace.think); err != nil { // shorter than a phone rings: no agent is at fault
 		return err
 	}
 	if err := p.call.Hangup(); err != nil {
