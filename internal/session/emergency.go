@@ -167,7 +167,7 @@ func (s *story) inDanger(svc Service, by string) {
 	s.urgent = true
 	h := HandOver{Type: RequestUrgent, RequestID: s.id, Revision: revisionUrgent, CallID: s.id,
 		At: time.Now(), Urgent: "emergency " + string(svc), Facts: s.publicFacts(), Sealed: s.sealed(Request{}),
-		Evidence: s.snapshot().Evidence}
+		Evidence: s.cdr.Evidence}
 	s.done.Go(func() {
 		if err := s.m.Intake.Submit(context.WithoutCancel(s.leg.Context()), h); err != nil {
 			s.m.metrics.faults.WithLabelValues("intake").Inc()

@@ -82,7 +82,6 @@ func (m *Manager) begin(_ context.Context, leg call.Leg) *story {
 	s.view = View{
 		CallID: s.id, Started: info.At, Since: info.At, Stage: StageScreened, Trunk: info.Trunk,
 		Caller: s.shown(), Identity: info.Identity, Called: info.Called, Language: "zh",
-		Evidence: "none",
 	}
 	s.cdr = journal.CDR{
 		CallID: s.id, Node: m.cfg.Node, Trunk: info.Trunk, Caller: info.Caller, Called: info.Called,

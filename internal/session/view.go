@@ -52,7 +52,7 @@ type View struct {
 	Banner    Banner        `json:"banner"`
 	Emergency Service       `json:"emergency"`
 	Alert     bool          `json:"alert"`    // the caller pressed the emergency key
-	Evidence  string        `json:"evidence"` // "recorded" or "none"
+	Evidence  string        `json:"evidence"` // "" while there is nothing to record, "recorded", or "none" when it failed
 	Facts     Facts         `json:"facts"`
 }
 

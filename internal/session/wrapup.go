@@ -51,6 +51,7 @@ func (s *story) record(kind string) {
 }
 
 func (s *story) unrecorded(step string, err error) {
+	s.update(func(v *View) { v.Evidence = "none" })
 	s.m.metrics.faults.WithLabelValues("recording").Inc()
 	s.note("recording", "the call goes on unrecorded", map[string]string{"step": step})
 	s.log.Error("the call goes on unrecorded", "step", step, "err", err)
@@ -197,7 +198,7 @@ func (s *story) handOvers() []HandOver {
 		facts["kind"] = string(r.Kind)
 		facts["mark_ms"] = r.Mark.Milliseconds()
 		overs = append(overs, HandOver{Type: RequestRecorded, RequestID: r.ID, Revision: revisionRecorded,
-			CallID: s.id, At: time.Now(), Urgent: s.urgency(r), Facts: facts, Sealed: s.sealed(r), Evidence: v.Evidence})
+			CallID: s.id, At: time.Now(), Urgent: s.urgency(r), Facts: facts, Sealed: s.sealed(r), Evidence: s.cdr.Evidence})
 	}
 	return overs
 }
