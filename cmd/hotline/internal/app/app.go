@@ -169,6 +169,7 @@ func (a *App) makeBooks(context.Context) (err error) {
 	} else if err != nil {
 		return fmt.Errorf("http.listen: %w", err)
 	}
+	a.closing(a.http.Close)
 	if a.cfg.Intake.AudioURL == intake.Defaults().AudioURL {
 		a.cfg.Intake.AudioURL = "http://" + a.http.Addr().String() + "/intake/audio"
 	}
@@ -185,11 +186,11 @@ func (a *App) makeSwitch(context.Context) (err error) {
 	if a.plan, err = trunk.NewPlan(a.cfg.SIP.AreaCode, a.cfg.SIP.OwnNumbers); err != nil {
 		return err
 	}
-	a.desk = &desk{app: a, phones: make(chan phoneNews, 4096)}
+	a.desk = &desk{app: a, phones: make(chan struct{}, 1)}
 	a.sip, err = sip.New(a.cfg.SIP, sip.Deps{Log: a.log.With("room", "sip"), Registerer: a.reg, Credentials: a.staff,
 		Node:         a.cfg.Session.Node,
-		OnRegistered: func(ext string) { a.desk.told(ext, true) },
-		OnExpired:    func(ext string) { a.desk.told(ext, false) },
+		OnRegistered: a.desk.told,
+		OnExpired:    a.desk.told,
 		Trace:        a.trace,
 	})
 	if err != nil {
@@ -252,8 +253,11 @@ func (a *App) makePages(context.Context) (err error) {
 	mux.Handle("GET /readyz", health.Readyz())
 	mux.Handle("/intake/audio/", a.outbox.AudioHandler())
 	a.mux = mux
-	a.control, err = newControl(a)
-	return err
+	if a.control, err = newControl(a); err != nil {
+		return err
+	}
+	a.closing(a.control.close)
+	return nil
 }
 
 // serveHTTP is the way to the pages, which are made after the server has its address.

@@ -38,6 +38,14 @@ func newControl(a *App) (*control, error) {
 	return &control{a, l}, nil
 }
 
+// close closes the socket, which Run has closed when it ran.
+func (c *control) close() error {
+	if err := c.listen.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
 // Run serves until ctx ends.
 func (c *control) Run(ctx context.Context) error {
 	srv := &http.Server{Handler: c.routes(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second}

@@ -10,12 +10,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/google/renameio/v2"
 
 	"github.com/hotline12345/gateway/cmd/hotline/internal/console"
 	"github.com/hotline12345/gateway/internal/call"
-	"github.com/hotline12345/gateway/internal/staff"
 	"github.com/hotline12345/gateway/queue"
 )
 
@@ -26,21 +26,14 @@ const reasonPhone = "phone"
 // registrar whether the phone is there, and the queue is told of both.
 type desk struct {
 	app    *App
-	phones chan phoneNews
+	phones chan struct{} // a notice that phones came or went; newer ones join it
 }
 
-// phoneNews is a phone that came or went.
-type phoneNews struct {
-	extension string
-	here      bool
-}
-
-// told hears of phones; it must not block the registrar.
-func (d *desk) told(extension string, here bool) {
+// told hears of a phone that came or went; it must not block the registrar.
+func (d *desk) told(string) {
 	select {
-	case d.phones <- phoneNews{extension, here}:
+	case d.phones <- struct{}{}:
 	default:
-		d.app.log.Error("too many phones came and went at once; an agent's state may lag", "extension", extension)
 	}
 }
 
@@ -55,17 +48,24 @@ func (d *desk) run(ctx context.Context) error {
 			d.app.log.Warn("an agent could not be seated again", "person", id, "err", err)
 		}
 	}
+	again := time.NewTicker(lookEvery)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case n := <-d.phones:
-			if err := d.phone(ctx, n); err != nil {
-				d.app.log.Warn("a phone's coming or going was not taken", "extension", n.extension, "here", n.here, "err", err)
-			}
+		case <-d.phones:
+		case <-again.C:
+		}
+		if err := d.align(ctx); err != nil && ctx.Err() == nil {
+			d.app.log.Warn("agents and their phones could not be compared", "err", err)
 		}
 	}
 }
+
+// lookEvery is how often agents and phones are compared, for what no news told: a phone that came back
+// in mid-call, or while its agent sat down.
+const lookEvery = 5 * time.Second
 
 // seat makes a bound person an agent of the queue. Without a phone the agent is paused.
 func (d *desk) seat(ctx context.Context, id, extension string) error {
@@ -76,33 +76,42 @@ func (d *desk) seat(ctx context.Context, id, extension string) error {
 	if err := d.app.queue.Login(ctx, queue.Agent{ID: id, Extension: extension, Queues: p.Queues}); err != nil {
 		return err
 	}
-	if d.owns(extension) {
-		return nil
-	}
-	return d.app.queue.Pause(ctx, id, reasonPhone)
+	return d.align(ctx)
 }
 
-func (d *desk) phone(ctx context.Context, n phoneNews) error {
-	p, err := d.app.staff.PersonAt(ctx, n.extension)
-	if errors.Is(err, staff.ErrUnknown) {
-		return nil // nobody sits there
-	}
-	if err != nil {
-		return err
-	}
-	if !n.here {
-		return d.app.queue.Pause(ctx, p.ID, reasonPhone)
-	}
+// align pauses the agents of this node whose phone is gone, and makes those ready whom that alone had
+// paused.
+func (d *desk) align(ctx context.Context) error {
 	agents, err := d.app.queue.Agents(ctx)
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for _, a := range agents {
-		if a.ID == p.ID && a.State == queue.Paused && a.Reason == reasonPhone {
-			return d.app.queue.Ready(ctx, p.ID)
+		if a.Node != d.app.cfg.Session.Node {
+			continue
+		}
+		switch owed(a, d.owns(a.Extension)) {
+		case queue.Paused:
+			errs = append(errs, d.app.queue.Pause(ctx, a.ID, reasonPhone))
+		case queue.Idle:
+			errs = append(errs, d.app.queue.Ready(ctx, a.ID))
+		default:
 		}
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// owed is the state that an agent should be in for their phone's sake, or "". A pause of the agent's own
+// stays what it is, and so does a wish to log out.
+func owed(a queue.AgentView, here bool) queue.AgentState {
+	switch {
+	case here && (a.State == queue.Paused && a.Reason == reasonPhone || a.State != queue.Wrapup && a.Wish == "pause:"+reasonPhone):
+		return queue.Idle
+	case !here && a.State != queue.Paused && a.State != queue.LoggedOut && a.Wish == "":
+		return queue.Paused
+	}
+	return ""
 }
 
 // owns tells whether an extension's phone is registered here.

@@ -32,7 +32,10 @@ func (a *App) Run(ctx context.Context) (err error) {
 	// The ground outlives the calls, so that the last of them can keep its books.
 	ground, stopGround := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopGround()
-	rooms, ground := errgroup.WithContext(ground)
+	// A room that fails ends the calls; the other rooms stay until the last call has its books.
+	whole, fail := context.WithCancelCause(ground)
+	defer fail(nil)
+	var rooms errgroup.Group
 	for name, run := range map[string]func(context.Context) error{
 		"store": a.store.Run, "journal": a.journal.Run, "recording": a.recorder.Run, "intake": a.outbox.Run,
 		"queue": a.queue.Run, "abuse": a.admission.Run, "console": a.console.Run, "http": a.http.Run,
@@ -43,26 +46,28 @@ func (a *App) Run(ctx context.Context) (err error) {
 			if err == nil && ground.Err() == nil {
 				err = errors.New("ended by itself")
 			}
-			if err != nil && !errors.Is(err, context.Canceled) {
-				return &errRoom{name, err}
+			if err == nil || errors.Is(err, context.Canceled) {
+				return nil
 			}
-			return nil
+			failed := &errRoom{name, err}
+			fail(failed)
+			return failed
 		})
 	}
-	serveErr := a.serve(ctx, ground)
+	serveErr := a.serve(ctx, whole)
 	stopGround()
 	return errors.Join(serveErr, rooms.Wait())
 }
 
-// serve brings the line up, serves calls, and drains them.
-func (a *App) serve(ctx, ground context.Context) error {
-	if err := a.admission.Sync(ground); err != nil { // Redis may be away: it is tried again
+// serve brings the line up, serves calls, and drains them. whole ends when a room failed.
+func (a *App) serve(ctx, whole context.Context) error {
+	if err := a.admission.Sync(whole); err != nil { // Redis may be away: it is tried again
 		a.log.Warn("measures could not be compared with Redis yet", "err", err)
 	}
-	if err := a.calls.Recover(ground); err != nil {
+	if err := a.calls.Recover(whole); err != nil {
 		return fmt.Errorf("what the last run left could not be closed: %w", err)
 	}
-	serving, stop := context.WithCancel(ground)
+	serving, stop := context.WithCancel(whole)
 	defer stop()
 	done := make(chan error, 1)
 	go func() { done <- a.sip.Serve(serving, a.calls.Handle) }()
@@ -71,8 +76,8 @@ func (a *App) serve(ctx, ground context.Context) error {
 	select {
 	case err := <-done:
 		return err
-	case <-ground.Done(): // a room failed: no new calls, and no waiting for those that run
-		a.log.Error("a part of the gateway failed; calls are ended", "err", context.Cause(ground))
+	case <-whole.Done(): // no new calls, and no waiting for those that run
+		a.log.Error("a part of the gateway failed; calls are ended", "err", context.Cause(whole))
 	case <-ctx.Done():
 		close(a.draining)
 		a.log.Info("draining: no new calls; running ones may finish", "for", a.cfg.DrainFor)
@@ -85,7 +90,7 @@ func (a *App) serve(ctx, ground context.Context) error {
 		return err
 	case <-deadline.C:
 	case <-a.last:
-	case <-ground.Done():
+	case <-whole.Done():
 	}
 	a.calls.Drain()
 	a.sip.EndAll(call.CauseCongestion)

@@ -111,6 +111,14 @@ func (s *Server) Listen(ctx context.Context) error {
 	return nil
 }
 
+// Close gives the address back when Run was never called; after Run it does nothing.
+func (s *Server) Close() error {
+	if err := s.ln.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
 // Addr is the address that Listen took.
 func (s *Server) Addr() net.Addr { return s.ln.Addr() }
 
