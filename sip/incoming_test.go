@@ -45,6 +45,22 @@ func why(t *testing.T, leg call.Leg) call.Ended {
 	return *e
 }
 
+// The Call-ID is the caller's choice; the identity under which records are kept is not.
+func TestTwoCallsOfOneCallID(t *testing.T) {
+	w, legs, _ := taken(t, nil)
+	p := w.caller("13812345678").dial("12345")
+	first := <-legs
+	p.mu.Lock()
+	twin := *p.call
+	twin.Local = strings.Replace(twin.Local, ";tag=", ";tag=twin", 1)
+	p.phone.Send(twin.Text("INVITE", 1, "z9hG4bK-twin", p.offer("sendrecv")))
+	p.mu.Unlock()
+	second := <-legs
+	if a, b := first.Info(), second.Info(); a.WireID != b.WireID || a.ID == b.ID {
+		t.Errorf("two calls are %s and %s, on the wire %s and %s", a.ID, b.ID, a.WireID, b.WireID)
+	}
+}
+
 func TestInfo(t *testing.T) {
 	w, legs, _ := taken(t, func(c *Config) {
 		c.Trunks[0].Identity = trunk.ByPAI

@@ -52,7 +52,9 @@ var _ call.Leg = (*leg)(nil)
 // newLeg makes the leg of a dialog.
 func (s *Switch) newLeg(l *line, c *dialog.Call, info call.Info) *leg {
 	info.WireID = c.Request().CallID().Value() // a dialog has its name when its INVITE left, the INVITE before
-	info.ID = s.ids.obtain(info.WireID, newID)
+	if info.ID == "" {                         // not ours: the party chose the Call-ID
+		info.ID = s.ids.claim(info.WireID, newID)
+	}
 	info.Peer, info.At = c.Peer(), time.Now()
 	return &leg{sw: s, line: l, dialog: c, info: info, log: s.log.With("call", info.ID),
 		digits: make(chan call.Digit, maxDigits), events: make(chan call.Event, maxEvents)}

@@ -18,39 +18,69 @@ const maxTraced = 8192
 // after the last.
 type ids struct {
 	mu        sync.Mutex
-	cur, prev map[string]string // two generations: a full one ages as a whole
+	cur, prev map[string]named // two generations: a full one ages as a whole
 }
 
-func newIDs() *ids { return &ids{cur: map[string]string{}} }
+// named is a leg's identity. It is free until a leg has taken it: messages come before the leg.
+type named struct {
+	leg   string
+	taken bool
+}
+
+func newIDs() *ids { return &ids{cur: map[string]named{}} }
 
 // set names a Call-ID's leg.
 func (i *ids) set(callID, leg string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	i.put(callID, named{leg, true})
+}
+
+func (i *ids) put(callID string, n named) {
 	if len(i.cur) >= maxTraced {
-		i.prev, i.cur = i.cur, map[string]string{}
+		i.prev, i.cur = i.cur, map[string]named{}
 	}
-	i.cur[callID] = leg
+	i.cur[callID] = n
+}
+
+func (i *ids) find(callID string) named {
+	if n, ok := i.cur[callID]; ok {
+		return n
+	}
+	return i.prev[callID]
 }
 
 // get is the leg of a Call-ID, or "".
 func (i *ids) get(callID string) string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if leg, ok := i.cur[callID]; ok {
-		return leg
-	}
-	return i.prev[callID]
+	return i.find(callID).leg
 }
 
 // obtain is the leg of a Call-ID, named now if it has none.
 func (i *ids) obtain(callID string, name func() string) string {
-	if leg := i.get(callID); leg != "" {
-		return leg
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	n := i.find(callID)
+	if n.leg == "" {
+		n.leg = name()
+		i.put(callID, n)
 	}
-	leg := name()
-	i.set(callID, leg)
-	return leg
+	return n.leg
+}
+
+// claim is the identity of a new leg. A Call-ID that an earlier leg had, ended or not, gives it none:
+// whoever calls chooses it, and two calls of one identity would share their records.
+func (i *ids) claim(callID string, name func() string) string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	n := i.find(callID)
+	if n.leg == "" || n.taken {
+		n.leg = name()
+	}
+	n.taken = true
+	i.put(callID, n)
+	return n.leg
 }
 
 // trace counts a message and tells it, masked, to the ladder of its call.
