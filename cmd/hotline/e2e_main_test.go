@@ -109,6 +109,14 @@ type credentials struct{ secret, pin string }
 // is open. Each set overrides a setting.
 func startGateway(t *testing.T, sets ...string) *gateway {
 	t.Helper()
+	g := newGateway(t, sets...)
+	g.start()
+	return g
+}
+
+// newGateway is a gateway that is not started yet.
+func newGateway(t *testing.T, sets ...string) *gateway {
+	t.Helper()
 	g := &gateway{t: t, people: map[string]credentials{}}
 	g.sets = append([]string{
 		"data=" + t.TempDir(), "sip.carriers.listen=127.0.0.1:0", "sip.phones.listen=127.0.0.1:0", "http.listen=127.0.0.1:0",
@@ -119,7 +127,6 @@ func startGateway(t *testing.T, sets ...string) *gateway {
 	}, sets...)
 	g.log = newLog(t, "gateway.log")
 	t.Cleanup(g.report)
-	g.start()
 	return g
 }
 
