@@ -72,6 +72,9 @@ func (p *phone) Key(ctx context.Context, timeout time.Duration) (byte, error) {
 }
 
 func (p *phone) Collect(ctx context.Context, c session.Collect) (string, error) {
+	if err := c.Ask(ctx); err != nil {
+		return "", err
+	}
 	var run string
 	for wait := c.First; len(run) < c.Max; wait = c.Next {
 		k, err := p.Key(ctx, wait)

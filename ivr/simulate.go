@@ -206,6 +206,9 @@ func (c *caller) key(ctx context.Context, timeout time.Duration, digits bool) (b
 
 // Collect implements [session.Voice].
 func (c *caller) Collect(ctx context.Context, bounds session.Collect) (string, error) {
+	if err := bounds.Ask(ctx); err != nil {
+		return "", err
+	}
 	var run []byte
 	for wait := bounds.First; len(run) < bounds.Max; wait = bounds.Next {
 		k, err := c.key(ctx, wait, true)

@@ -201,11 +201,9 @@ func (w *walk) again(ctx context.Context, n *Node, try int, silent bool) (done b
 }
 
 func (w *walk) collect(ctx context.Context, n *Node) (string, error) {
-	bounds := session.Collect{Max: n.Max, Terminator: n.Terminator, First: n.Timeout, Next: n.Gap}
+	bounds := session.Collect{Max: n.Max, Terminator: n.Terminator, First: n.Timeout, Next: n.Gap,
+		Ask: func(ctx context.Context) error { return w.say(ctx, n.Say...) }}
 	for try := 0; ; try++ {
-		if err := w.say(ctx, n.Say...); err != nil {
-			return "", err
-		}
 		digits, err := w.voice.Collect(ctx, bounds)
 		if err != nil && !errors.Is(err, session.ErrNoKey) {
 			return "", err

@@ -63,8 +63,7 @@ func signals(ctx context.Context, again func()) (context.Context, func()) {
 		case <-done:
 		}
 	}()
-	return ctx, func() {
-		signal.Stop(got)
+	return ctx, func() { // signals stay caught: one that comes while the program leaves must not kill it
 		close(done)
 		cancel()
 	}

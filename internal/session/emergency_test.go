@@ -265,3 +265,23 @@ func TestKeyInTalkIsAnAlert(t *testing.T) {
 		r.settled(3 * time.Minute)
 	})
 }
+
+func TestTypingAheadIsNoDanger(t *testing.T) {
+	in(t, func(r *rig) {
+		r.flow = func(ctx context.Context, v Voice, _ FlowPoint) (FlowExit, error) {
+			digits, err := v.Collect(ctx, Collect{Max: 4, First: time.Minute, Next: time.Minute, Ask: func(ctx context.Context) error {
+				return v.Say(ctx, true, calltest.Clip("ask", 500, time.Minute))
+			}})
+			return FlowExit{Kind: ExitQueue, Queue: "default", Node: digits}, err
+		}
+		caller := r.dial()
+		<-caller.Answered()
+		time.Sleep(time.Second)
+		caller.Press("0571")
+		if entry := (<-r.tickets).entry; entry.Reason != "0571" || entry.Front {
+			t.Errorf("entered %+v", entry)
+		}
+		caller.Hang()
+		r.settled(time.Second)
+	})
+}

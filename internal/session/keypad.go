@@ -193,6 +193,11 @@ func (v *voice) Key(ctx context.Context, timeout time.Duration) (byte, error) {
 // Collect waits for a run of digits; see [Voice].
 func (v *voice) Collect(ctx context.Context, c Collect) (string, error) {
 	defer v.pad.set(keysCollecting)()
+	if c.Ask != nil {
+		if err := c.Ask(ctx); err != nil {
+			return "", err
+		}
+	}
 	var run []byte
 	wait := c.First
 	for len(run) < c.Max {

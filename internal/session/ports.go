@@ -197,6 +197,9 @@ type Collect struct {
 	Max         int           // at most this many, 1 to 32
 	Terminator  byte          // ends the run and is not part of it; 0 for none
 	First, Next time.Duration // the longest wait for the first digit, and between two
+	// Ask says what is asked for. A key pressed meanwhile is a digit already: who types a number ahead
+	// is not in danger for a 0 in it. It may be nil.
+	Ask func(ctx context.Context) error
 }
 
 // ErrNoKey is returned when no key came in time.
