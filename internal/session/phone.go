@@ -16,6 +16,10 @@ const (
 	codeLogout = "*14"
 )
 
+// pauseByPhone is why an agent who dialled *13 is paused: one of the console's reasons, and none that the
+// line itself gives and takes back, as it does for a phone that went and came.
+const pauseByPhone = "break"
+
 // phone serves a call from an agent's own phone: a feature code.
 func (m *Manager) phone(leg call.Leg) {
 	ctx := leg.Context()
@@ -72,7 +76,7 @@ func (m *Manager) feature(ctx context.Context, v *voice, info call.Info) (prompt
 	case codeReady:
 		return "agent_ready", m.Desk.Ready(ctx, info.Extension)
 	case codePause:
-		return "agent_paused", m.Desk.Pause(ctx, info.Extension, "phone")
+		return "agent_paused", m.Desk.Pause(ctx, info.Extension, pauseByPhone)
 	default:
 		return "agent_logout_ok", m.Desk.Logout(ctx, info.Extension)
 	}
