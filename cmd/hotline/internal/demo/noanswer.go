@@ -81,8 +81,8 @@ func (p *player) keepsPlace(ctx context.Context) error {
 		return err
 	}
 	select {
-	case <-later.rings:
-		return fmt.Errorf("%w the caller who came first to be offered first", errUnmet)
+	case wrong := <-later.rings:
+		return fmt.Errorf("%w the caller who came first to be offered first, the later one rings at %s", errUnmet, wrong.agent.extension)
 	case r = <-p.rings:
 	case <-time.After(patience):
 		return fmt.Errorf("%w the next agent to ring", errUnmet)

@@ -342,8 +342,10 @@ func thirdCall(ctx context.Context, p *player) error {
 		return err
 	}
 	rec, err := p.settled(ctx, session.OutcomeAbandoned)
-	if err == nil {
-		err = p.want("admission", rec.CDR.Decision, session.QueueLease)
+	for _, word := range []session.Decision{session.QueueLease, session.Admit} { // first one, then the other
+		if _, said := timeline(rec, "screened", string(word)); err == nil && !said {
+			err = fmt.Errorf("%w admission to say %s", errUnmet, word)
+		}
 	}
 	return err
 }
