@@ -198,6 +198,7 @@ type recorder struct {
 	r    *rig
 	left []Recovered
 	open []*recording
+	slow time.Duration // of the disk
 }
 
 type recording struct {
@@ -208,7 +209,12 @@ type recording struct {
 	ended bool
 }
 
-func (c *recorder) Start(_ context.Context, f RecordingFacts) (Recording, error) {
+func (c *recorder) Start(ctx context.Context, f RecordingFacts) (Recording, error) {
+	select {
+	case <-time.After(c.slow):
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	if c.r.noSpace {
 		return nil, ErrNoSpace
 	}

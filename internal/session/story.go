@@ -33,6 +33,7 @@ type story struct {
 
 	cdr     journal.CDR
 	detach  func()
+	opening chan opened // a recording that the disk has not opened yet
 	reason  call.EndReason
 	urgent  bool          // the urgent hand-over has gone
 	offer   *Offer        // the agent who took the call last

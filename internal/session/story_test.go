@@ -375,3 +375,43 @@ func TestPlacesAreToldInBandsAndOnlyBetter(t *testing.T) {
 		}
 	}
 }
+
+func TestRecordingOfASlowDiskJoinsTheTalk(t *testing.T) {
+	in(t, func(r *rig) {
+		r.recorder.slow = 3 * time.Second
+		caller, _, id := r.joined() // the talk did not wait for the disk
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if v := r.m.Views()[0]; v.Stage != StageTalk || v.Evidence == "recorded" {
+			t.Errorf("after a second the view is %+v", v)
+		}
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if v := r.m.Views()[0]; v.Evidence != "recorded" {
+			t.Errorf("after four seconds the evidence is %q", v.Evidence)
+		}
+		caller.Hang()
+		synctest.Wait()
+		if err := r.m.FinishWrapUp(t.Context(), id, "p1001"); err != nil {
+			t.Error(err)
+		}
+		if cdr := r.settled(time.Second); cdr.Evidence != "recorded" || len(r.overs) != 1 || r.overs[0].Recording == nil {
+			t.Errorf("CDR %+v, handed over %+v", cdr, r.overs)
+		}
+	})
+}
+
+func TestCallThatEndsBeforeTheDiskAnswers(t *testing.T) {
+	in(t, func(r *rig) {
+		r.recorder.slow = time.Hour
+		caller, _, id := r.joined()
+		caller.Hang()
+		synctest.Wait()
+		if err := r.m.FinishWrapUp(t.Context(), id, "p1001"); err != nil {
+			t.Error(err)
+		}
+		if cdr := r.settled(10 * time.Second); cdr.Evidence != "none" || len(r.overs) != 1 {
+			t.Errorf("CDR %+v, handed over %+v", cdr, r.overs)
+		}
+	})
+}

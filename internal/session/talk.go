@@ -182,6 +182,8 @@ func (c *conversation) next(ctx context.Context) error {
 		c.update(func(v *View) { v.Banner = b })
 	case o := <-c.orders:
 		return c.obey(ctx, o)
+	case o := <-c.opening:
+		c.begun(o)
 	case got := <-c.summons:
 		return c.arrived(got)
 	}

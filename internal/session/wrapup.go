@@ -16,37 +16,71 @@ const (
 	revisionRecorded = 2
 )
 
-// diskPatience is how long a call waits for a disk that hangs; then it goes on unrecorded.
-const diskPatience = 500 * time.Millisecond
-
 // record begins the call's recording, once, when there is someone to hear: a talk, a message, danger.
+// The call waits a moment for the disk; on a slow one it goes on, and the recording joins it later.
 // Without room the call goes on unrecorded, and is marked so.
 func (s *story) record(kind string) {
-	if rec := s.recording(); rec != nil {
+	switch {
+	case s.recording() != nil:
 		s.mark(kind)
 		return
-	}
-	ctx, stop := context.WithTimeout(s.leg.Context(), diskPatience)
-	defer stop()
-	rec, err := s.m.Recorder.Start(ctx, RecordingFacts{CallID: s.id, Trunk: s.info.Trunk,
-		Called: s.info.Called, Started: time.Now(), Node: s.m.cfg.Node})
-	if err != nil {
-		s.unrecorded("start", err)
+	case s.opening != nil:
 		return
 	}
-	detach, err := s.leg.Tap(rec.Sink())
+	opening := make(chan opened, 1)
+	s.opening = opening
+	facts := RecordingFacts{CallID: s.id, Trunk: s.info.Trunk, Called: s.info.Called, Started: time.Now(), Node: s.m.cfg.Node}
+	s.beside(func() error {
+		defer close(opening) // a panic tells nothing, and is no reason to wait
+		rec, err := s.m.Recorder.Start(s.leg.Context(), facts)
+		opening <- opened{rec, err, kind}
+		return nil
+	})
+	patience := time.NewTimer(patienceFor(kind))
+	defer patience.Stop()
+	select {
+	case o := <-opening:
+		s.begun(o)
+	case <-patience.C:
+		s.note("recording", "the disk is slow; the recording begins when it answers", nil)
+	}
+}
+
+// patienceFor is how long a call waits for a disk that is slow: a talk must not be held up, and what is
+// said into a message would be lost.
+func patienceFor(kind string) time.Duration {
+	if kind == "message" {
+		return 5 * time.Second
+	}
+	return 500 * time.Millisecond
+}
+
+// opened is what became of a recording that was asked for.
+type opened struct {
+	rec  Recording
+	err  error
+	kind string
+}
+
+// begun takes a recording that has opened, and taps the caller's leg.
+func (s *story) begun(o opened) {
+	s.opening = nil
+	if o.rec == nil {
+		s.unrecorded("start", o.err)
+		return
+	}
+	s.mu.Lock()
+	s.rec = o.rec
+	s.mu.Unlock()
+	s.cdr.Recording = o.rec.ID()
+	detach, err := s.leg.Tap(o.rec.Sink())
 	if err != nil {
 		s.unrecorded("tap", err)
 	} else {
-		s.detach = detach
-		s.cdr.Evidence = "recorded"
+		s.detach, s.cdr.Evidence = detach, "recorded"
 		s.update(func(v *View) { v.Evidence = "recorded" })
 	}
-	s.mu.Lock()
-	s.rec = rec
-	s.mu.Unlock()
-	s.cdr.Recording = rec.ID()
-	s.mark(kind)
+	s.mark(o.kind)
 	s.checkpoint()
 }
 
@@ -100,6 +134,9 @@ func (s *story) wrapUp() {
 }
 
 func (s *story) stopRecording() {
+	if s.opening != nil {
+		s.begun(<-s.opening) // the leg has ended, so that Start gives up; what it made is finished empty
+	}
 	if s.detach != nil {
 		s.detach()
 		s.detach = nil
