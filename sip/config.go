@@ -22,8 +22,8 @@ type Config struct {
 	// MaxCalls is the calls of the whole gateway, 5 to 100000. A tenth of it, and four at least, is
 	// kept for emergencies.
 	MaxCalls int `yaml:"max_calls" json:"max_calls"`
-	// SpoolDir keeps the dialogs that a killed process left, so that the next one can end them; "" keeps
-	// none.
+	// SpoolDir keeps the dialogs and the phones of a killed process, so that the next one can end the
+	// former and ring the latter; "" keeps none.
 	SpoolDir string `yaml:"spool_dir" json:"spool_dir"`
 	// Carriers is where trunks send to, Phones where agents' phones register.
 	Carriers Place `yaml:"carriers" json:"carriers"`

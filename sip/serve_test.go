@@ -12,6 +12,7 @@ import (
 	"net/textproto"
 	"runtime"
 	"strconv"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -151,7 +152,7 @@ func TestStaleDialogsAreEnded(t *testing.T) {
 	dir := t.TempDir()
 	far := newPerson(t, "1001", loopbackPort(t))
 	t.Cleanup(far.leave)
-	s, err := dialog.NewFileSpool(dir)
+	s, err := dialog.NewFileSpool(filepath.Join(dir, "dialogs"))
 	if err != nil {
 		t.Fatal(err)
 	}

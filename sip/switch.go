@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -79,7 +80,9 @@ func New(cfg Config, deps Deps) (*Switch, error) {
 		return nil, err
 	}
 	if deps.Bindings == nil {
-		deps.Bindings = registrar.NewMemory(cfg.Registrar.MaxBindings)
+		if deps.Bindings, err = bindings(cfg, deps.Log); err != nil {
+			return nil, err
+		}
 	}
 	s := &Switch{cfg: cfg, deps: deps, log: deps.Log, plan: plan, cap: trunk.NewCap(cfg.MaxCalls), ids: newIDs(), heard: newHeard(),
 		legs: map[string]*leg{}, phones: within(cfg.PhoneSources)}
@@ -104,11 +107,23 @@ func New(cfg Config, deps Deps) (*Switch, error) {
 		return nil, err
 	}
 	if cfg.SpoolDir != "" {
-		if s.spool, err = dialog.NewFileSpool(cfg.SpoolDir); err != nil {
+		if s.spool, err = dialog.NewFileSpool(filepath.Join(cfg.SpoolDir, "dialogs")); err != nil {
 			return nil, fmt.Errorf("spool_dir: %w; write a directory that the gateway may write to", err)
 		}
 	}
 	return s, nil
+}
+
+// bindings keeps where phones are in the spool, or in memory without one.
+func bindings(cfg Config, log *slog.Logger) (registrar.Bindings, error) {
+	if cfg.SpoolDir == "" {
+		return registrar.NewMemory(cfg.Registrar.MaxBindings), nil
+	}
+	files, err := registrar.NewFiles(filepath.Join(cfg.SpoolDir, "phones"), cfg.Registrar.MaxBindings, log)
+	if err != nil {
+		return nil, fmt.Errorf("spool_dir: %w; write a directory that the gateway may write to", err)
+	}
+	return files, nil
 }
 
 // Trunks are the carriers, with their health and their calls.

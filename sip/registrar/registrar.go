@@ -60,11 +60,34 @@ func New(cfg Config, deps Deps) (*Registrar, error) {
 	if deps.OnExpired == nil {
 		deps.OnExpired = none
 	}
-	return &Registrar{
+	r := &Registrar{
 		cfg: cfg, deps: deps, log: deps.Log, creds: deps.Credentials, bindings: deps.Bindings,
 		nonces: newNonces(cfg.NonceLife), guard: newGuard(cfg.MaxFailures, cfg.Lockout),
 		metrics: newMetrics(deps.Registerer), mine: map[string]map[string]time.Time{},
-	}, nil
+	}
+	r.resume()
+	return r, nil
+}
+
+// resume watches over the phones of this node that the store has from the last process.
+func (r *Registrar) resume() {
+	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
+	defer cancel()
+	all, err := r.bindings.List(ctx)
+	if err != nil {
+		r.log.Warn("phones of the last process are not known yet", "err", err)
+		return
+	}
+	for _, b := range all {
+		if b.Node != r.deps.Node {
+			continue
+		}
+		if r.mine[b.Extension] == nil {
+			r.mine[b.Extension] = map[string]time.Time{}
+		}
+		r.mine[b.Extension][b.Key()] = b.Expires
+		r.metrics.bindings.Inc()
+	}
 }
 
 // Lookup lists an extension's phones, the newest first.

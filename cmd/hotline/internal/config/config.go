@@ -67,7 +67,7 @@ func Defaults(data string) Config {
 		HTTP: ops.Defaults(), Console: console.Defaults(),
 	}
 	c.Emergency = c.Session.Emergency
-	c.SIP.SpoolDir = filepath.Join(data, "dialogs")
+	c.SIP.SpoolDir = filepath.Join(data, "sip")
 	c.Recording.Dir = filepath.Join(data, "recordings")
 	c.Journal.Path = filepath.Join(data, "journal.db")
 	c.Intake.Dir = filepath.Join(data, "intake")
