@@ -10,9 +10,9 @@ import (
 	"net"
 	"net/netip"
 	"net/textproto"
+	"path/filepath"
 	"runtime"
 	"strconv"
-	"path/filepath"
 	"strings"
 	"testing"
 
