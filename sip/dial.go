@@ -129,7 +129,8 @@ func (d *dialling) number(ctx context.Context, to call.Endpoint) (call.Leg, erro
 	}
 	d.info.Trunk, d.trunk, d.release = t.Name, t, release
 	o := t.Outgoing(to.Number, d.opts.Caller, d.opts.Form, l.host())
-	inv := dialog.Invite{RequestURI: o.Target, Dest: t.Address, From: sip.FromHeader{Address: o.From}, Headers: o.Headers}
+	inv := dialog.Invite{RequestURI: o.Target, Dest: t.Address, From: sip.FromHeader{Address: o.From}, Headers: o.Headers,
+		Emergency: d.opts.Emergency}
 	leg, err := d.ring(ctx, []branch{{line: l, inv: inv}}, true)
 	if err != nil {
 		release()
@@ -163,7 +164,7 @@ type outcome struct {
 // ring places every branch at once and makes a leg of the first that is answered. All of them offer one
 // media session.
 func (d *dialling) ring(ctx context.Context, branches []branch, relayDTMF bool) (call.Leg, error) {
-	sound, err := d.sw.session(d.info.ID, relayDTMF)
+	sound, err := d.sw.session(d.info.ID, relayDTMF, d.opts.Emergency)
 	if err != nil {
 		return nil, &call.DialError{Cause: call.CauseCongestion, Err: err}
 	}

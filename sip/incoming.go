@@ -90,7 +90,8 @@ func (s *Switch) place(t *trunk.Trunk) (reserve bool, release func(), full strin
 		return false, nil, "trunk_full"
 	}
 	s.metrics.calls.Inc()
-	return all == trunk.Kept || one == trunk.Kept, func() {
+	// Without ports for an ordinary call, the caller still reaches the emergency exit on the kept ones.
+	return all == trunk.Kept || one == trunk.Kept || s.media.Scarce(), func() {
 		give()
 		s.cap.Release()
 		s.metrics.calls.Dec()

@@ -151,7 +151,7 @@ func (l *leg) open(ctx context.Context) ([]byte, error) {
 	if opened {
 		return t.local, nil
 	}
-	sound, err := l.sw.session(l.info.ID, false)
+	sound, err := l.sw.session(l.info.ID, false, l.info.Reserve)
 	if err != nil {
 		return nil, l.refuse(ctx, call.CauseCongestion, err)
 	}

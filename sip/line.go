@@ -15,6 +15,10 @@ import (
 	"github.com/hotline12345/gateway/sip/trunk"
 )
 
+// SignallingBuffer is the receive buffer, in bytes, that a SIP socket asks for: in a flood the datagrams
+// of those who are let in would else be lost with the rest.
+const SignallingBuffer = 4 << 20
+
 // freeTries bounds how often a free port is sought that UDP and TCP both have.
 const freeTries = 20
 
@@ -120,6 +124,9 @@ func listen(at string) (net.PacketConn, net.Listener, error) {
 		}
 		packets, err := net.ListenPacket("udp", stream.Addr().String())
 		if err == nil {
+			if udp, ok := packets.(*net.UDPConn); ok {
+				_ = udp.SetReadBuffer(SignallingBuffer) // the system may allow less: the doctor tells
+			}
 			return packets, stream, nil
 		}
 		_ = stream.Close()

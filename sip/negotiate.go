@@ -56,8 +56,8 @@ func params(r sdp.Remote) media.Params {
 }
 
 // session opens the media of a leg.
-func (s *Switch) session(id string, relayDTMF bool) (*media.Session, error) {
-	return s.media.NewSession(media.SessionOptions{ID: id, RelayDTMF: relayDTMF})
+func (s *Switch) session(id string, relayDTMF, emergency bool) (*media.Session, error) {
+	return s.media.NewSession(media.SessionOptions{ID: id, RelayDTMF: relayDTMF, Emergency: emergency})
 }
 
 // allow lets a leg's media move within the networks that its signalling may come from.

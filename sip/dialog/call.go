@@ -48,7 +48,7 @@ type await struct {
 }
 
 // newCall registers a call and starts its goroutine; the caller has made all but the lifetime.
-func (l *Layer) newCall(c *Call) error {
+func (l *Layer) newCall(c *Call, emergency bool) error {
 	c.l = l
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.gone = make(chan struct{})
@@ -60,7 +60,7 @@ func (l *Layer) newCall(c *Call) error {
 		l.mu.Unlock()
 		return ErrNotServing
 	}
-	if len(l.calls) >= l.cfg.MaxCalls {
+	if len(l.calls) >= l.cfg.MaxCalls && !emergency {
 		l.mu.Unlock()
 		return ErrFull
 	}

@@ -25,6 +25,8 @@ type Config struct {
 	MaxConns int `yaml:"max_conns"`
 	// IdleConn closes a TCP connection on which nothing came, 1m to 24h.
 	IdleConn time.Duration `yaml:"idle_conn"`
+	// MessageTimeout closes a TCP connection that brought no message, or half of one, for so long; 1s to 5m.
+	MessageTimeout time.Duration `yaml:"message_timeout"`
 	// RetryAfter is told with each 503, 1s to 1h, in whole seconds.
 	RetryAfter time.Duration `yaml:"retry_after"`
 	// Symmetric sends a dialog's requests to where its INVITE came from or went to, not to the Contact:
@@ -37,12 +39,13 @@ type Config struct {
 // Defaults is a listener that suits a trunk.
 func Defaults() Config {
 	return Config{
-		UserAgent:  "hotline",
-		MaxCalls:   4000,
-		MaxQueued:  64,
-		MaxConns:   1000,
-		IdleConn:   10 * time.Minute,
-		RetryAfter: 10 * time.Second,
+		UserAgent:      "hotline",
+		MaxCalls:       4000,
+		MaxQueued:      64,
+		MaxConns:       1000,
+		IdleConn:       10 * time.Minute,
+		MessageTimeout: 30 * time.Second,
+		RetryAfter:     10 * time.Second,
 		Scanners: []string{"friendly-scanner", "friendly-request", "sipvicious", "sipsak", "sundayddr",
 			"pplsip", "sipcli", "iwar", "sip-scan", "vaxsipuseragent", "eyebeam-scan"},
 	}
@@ -65,6 +68,7 @@ func (c Config) Validate() error {
 	between("max_queued", c.MaxQueued, 4, 1024)
 	between("max_conns", c.MaxConns, 1, 100000)
 	lasting("idle_conn", c.IdleConn, time.Minute, 24*time.Hour)
+	lasting("message_timeout", c.MessageTimeout, time.Second, 5*time.Minute)
 	lasting("retry_after", c.RetryAfter, time.Second, time.Hour)
 	if strings.ContainsAny(c.UserAgent, "\r\n") {
 		errs = append(errs, fmt.Errorf("user_agent: %q has a line break; write it on one line", c.UserAgent))

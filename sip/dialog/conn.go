@@ -3,9 +3,11 @@ package dialog
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,13 +21,37 @@ type packetConn struct {
 	net.PacketConn
 	l    *Layer
 	once sync.Once
+	from masked // the reader's alone
+}
+
+// masked is a source that gives the listener's name for its own. The library keeps every name of a
+// source until the listener closes, so a source with many ports would fill the memory; arrive puts
+// the right name back.
+type masked struct {
+	net.Addr
+	name string
+}
+
+func (m *masked) String() string { return m.name }
+
+// unmask is the address that a message came from.
+func unmask(a net.Addr) net.Addr {
+	if m, ok := a.(*masked); ok {
+		return m.Addr
+	}
+	return a
 }
 
 func (c *packetConn) ReadFrom(b []byte) (int, net.Addr, error) {
 	// The library adds the listener to its pool before the first read: from here on requests leave
 	// from this socket.
 	c.once.Do(func() { close(c.l.ready) })
-	return c.PacketConn.ReadFrom(b)
+	n, from, err := c.PacketConn.ReadFrom(b)
+	if err != nil {
+		return n, from, err
+	}
+	c.from.Addr = from
+	return n, &c.from, nil
 }
 
 func (c *packetConn) WriteTo(b []byte, to net.Addr) (int, error) {
@@ -49,7 +75,9 @@ func (s *listener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if s.open.Add(1) <= int64(s.l.cfg.MaxConns) {
-			return &conn{Conn: c, s: s}, nil
+			kept := &conn{Conn: c, s: s, since: time.Now()}
+			s.l.streams.Store(c.RemoteAddr().String(), kept)
+			return kept, nil
 		}
 		s.open.Add(-1)
 		s.l.m.refuse("connections_full")
@@ -57,11 +85,40 @@ func (s *listener) Accept() (net.Conn, error) {
 	}
 }
 
+// conn is a stream. Who connects and sends nothing, or half a message and no more, gives its place back
+// after message_timeout.
 type conn struct {
 	net.Conn
 	s    *listener
 	once sync.Once
+	// since is when the connection, or the message that comes, began; zero between messages. The
+	// reader's goroutine alone uses it.
+	since time.Time
 }
+
+// SetReadDeadline is the library's, before each read: idle_conn from now.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	if !c.since.IsZero() {
+		if by := c.since.Add(c.s.l.cfg.MessageTimeout); by.Before(t) {
+			t = by
+		}
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) && !c.since.IsZero():
+		c.s.l.m.refuse("half_message")
+	case c.since.IsZero() && len(bytes.Trim(b[:n], "\r\n")) > 0: // line breaks keep alive (RFC 5626 section 3.5.1)
+		c.since = time.Now()
+	}
+	return n, err
+}
+
+// whole notes that a message is complete.
+func (c *conn) whole() { c.since = time.Time{} }
 
 func (c *conn) Write(b []byte) (int, error) {
 	c.s.l.trace(true, c.RemoteAddr(), b)
@@ -69,7 +126,10 @@ func (c *conn) Write(b []byte) (int, error) {
 }
 
 func (c *conn) Close() error {
-	c.once.Do(func() { c.s.open.Add(-1) })
+	c.once.Do(func() {
+		c.s.open.Add(-1)
+		c.s.l.streams.CompareAndDelete(c.RemoteAddr().String(), c)
+	})
 	return c.Conn.Close()
 }
 
@@ -79,7 +139,8 @@ func (l *Layer) readFilter(info sip.TransportReadProps, data []byte) ([]byte, er
 	if !l.up() {
 		return nil, nil
 	}
-	if l.deps.Drop != nil && l.deps.Drop(data, info.RemoteAddr, info.Transport) {
+	from := unmask(info.RemoteAddr)
+	if l.deps.Drop != nil && l.deps.Drop(data, from, info.Transport) {
 		l.m.refuse("filter")
 		return nil, nil
 	}
@@ -87,7 +148,7 @@ func (l *Layer) readFilter(info sip.TransportReadProps, data []byte) ([]byte, er
 		l.m.refuse("scanner")
 		return nil, nil
 	}
-	l.trace(false, info.RemoteAddr, data)
+	l.trace(false, from, data)
 	return data, nil
 }
 

@@ -105,6 +105,12 @@ type Layer struct {
 	port    int
 	drain   atomic.Bool
 
+	packets      *packetConn   // nil for a stream listener
+	names        names         // of its sources
+	streams      sync.Map      // the connections of a stream listener: *conn by the peer's address
+	transactions atomic.Int64  // of requests that came
+	pending      chan struct{} // requests that were read and are not handled yet
+
 	mu      sync.Mutex
 	serving bool
 	closed  bool
@@ -124,7 +130,7 @@ func New(cfg Config, deps Deps) (*Layer, error) {
 	l := &Layer{
 		cfg: cfg, deps: deps, log: deps.Log, m: newMetrics(deps.Registerer),
 		ready: make(chan struct{}), done: make(chan struct{}),
-		calls: make(map[key]*Call), invites: make(map[string]struct{}),
+		calls: make(map[key]*Call), invites: make(map[string]struct{}), pending: make(chan struct{}, maxPending),
 	}
 	if _, err := rand.Read(l.secret[:]); err != nil {
 		return nil, fmt.Errorf("dialog: %w", err)
@@ -154,7 +160,8 @@ func (l *Layer) ServeUDP(ctx context.Context, conn net.PacketConn) error {
 		return err
 	}
 	l.laddr = sip.Addr{IP: local.Addr().AsSlice(), Port: int(local.Port())}
-	return l.serve(ctx, conn.Close, func() error { return l.tpl.ServeUDP(&packetConn{PacketConn: conn, l: l}) })
+	l.packets = &packetConn{PacketConn: conn, l: l, from: masked{name: conn.LocalAddr().String()}}
+	return l.serve(ctx, conn.Close, func() error { return l.tpl.ServeUDP(l.packets) })
 }
 
 // ServeTCP is ServeUDP for a stream listener. Requests to a party without a connection open one.

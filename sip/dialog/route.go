@@ -21,6 +21,10 @@ const allow = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, REFER"
 // layer does. It must not block.
 func (l *Layer) arrive(msg sip.Message) {
 	defer l.rescue(nil)
+	l.whence(msg)
+	if s, ok := l.streams.Load(msg.Source()); ok {
+		s.(*conn).whole()
+	}
 	req, ok := msg.(*sip.Request)
 	if !ok || req.Via() == nil || req.To() == nil || req.From() == nil || req.CallID() == nil || req.CSeq() == nil {
 		return
@@ -33,6 +37,9 @@ func (l *Layer) arrive(msg sip.Message) {
 		// Every response of the transaction has to carry the same tag, those that the library makes by
 		// itself too (RFC 3261 sections 8.2.6.2 and 9.2).
 		req.To().Params.Add("tag", l.tagFor(req))
+		if !req.IsAck() && !req.IsCancel() {
+			l.admit()
+		}
 		return
 	}
 	if c := l.find(req); c != nil && !req.IsAck() && !req.IsCancel() {
@@ -68,6 +75,13 @@ func (l *Layer) find(req *sip.Request) *Call {
 // responds or terminates.
 func (l *Layer) handle(req *sip.Request, tx *sip.ServerTx) {
 	defer l.rescue(nil)
+	l.count(tx)
+	own := false // the request goes on in a goroutine of its own
+	defer func() {
+		if !own {
+			l.leave()
+		}
+	}()
 	if req.IsAck() {
 		defer tx.Terminate() // an ACK has no transaction of its own
 	}
@@ -93,19 +107,20 @@ func (l *Layer) handle(req *sip.Request, tx *sip.ServerTx) {
 	case toTag(req) != l.tagFor(req): // RFC 3261 section 12.2.2
 		l.refuse(req, tx, refusal{status: 481, why: "no_dialog"})
 	default:
-		l.outside(req, tx)
+		own = l.outside(req, tx)
 	}
 }
 
-// outside takes a request that belongs to no dialog.
-func (l *Layer) outside(req *sip.Request, tx *sip.ServerTx) {
+// outside takes a request that belongs to no dialog. It tells whether the request goes on in a goroutine
+// of its own, which leaves when it is done.
+func (l *Layer) outside(req *sip.Request, tx *sip.ServerTx) bool {
 	switch req.Method {
 	case sip.INVITE:
 		l.invited(req, tx)
 	case sip.OPTIONS:
 		if l.drain.Load() {
 			l.refuse(req, tx, l.busy("draining"))
-			return
+			return false
 		}
 		l.respond(tx, l.capable(req))
 	case sip.BYE, sip.INFO, sip.UPDATE, sip.PRACK, sip.NOTIFY, sip.REFER:
@@ -114,10 +129,15 @@ func (l *Layer) outside(req *sip.Request, tx *sip.ServerTx) {
 		f := l.deps.OnRequest[req.Method]
 		if f == nil {
 			l.refuse(req, tx, refusal{status: 405, why: "sanity", headers: []sip.Header{sip.NewHeader("Allow", allow)}})
-			return
+			return false
 		}
-		l.spawn(nil, func() { l.ask(f, req, tx) })
+		l.spawn(nil, func() {
+			defer l.leave()
+			l.ask(f, req, tx)
+		})
+		return true
 	}
+	return false
 }
 
 // ask runs a handler of the owner and answers 500 when it did not.
@@ -166,7 +186,9 @@ func (l *Layer) respond(tx *sip.ServerTx, res *sip.Response) {
 	if err := tx.Respond(res); err != nil {
 		l.log.Debug("a response was not sent", "status", res.StatusCode, "error", err)
 		tx.Terminate()
+		return
 	}
+	l.shed(tx, res.StatusCode)
 }
 
 func (l *Layer) refuse(req *sip.Request, tx *sip.ServerTx, r refusal) {

@@ -32,6 +32,8 @@ type Invite struct {
 	// OnProvisional is told each provisional response but for repeated ones, in order, from the
 	// goroutine of Invite. It must not block.
 	OnProvisional func(*sip.Response)
+	// Emergency lets the call pass max_calls.
+	Emergency bool
 }
 
 // Refusal is the final response that refused a request. It is the Err of a *call.DialError.
@@ -131,7 +133,7 @@ func (l *Layer) outgoing(inv Invite) (*Call, error) {
 	if inv.Setup != nil {
 		inv.Setup(c)
 	}
-	return c, l.newCall(c)
+	return c, l.newCall(c, inv.Emergency)
 }
 
 // anew is a request again with the answer to a challenge (RFC 3261 section 22.2).

@@ -38,7 +38,7 @@ func (l *Layer) invited(req *sip.Request, tx *sip.ServerTx) {
 	if l.cfg.Symmetric {
 		c.id.dest = req.Source()
 	}
-	if err := l.newCall(c); err != nil {
+	if err := l.newCall(c, false); err != nil {
 		l.mu.Lock()
 		delete(l.invites, merging(req))
 		l.mu.Unlock()
@@ -276,5 +276,6 @@ func (c *Call) reject(status int, phrase string, e *call.Ended, headers []sip.He
 	if err := c.tx.Respond(res); err != nil && !errors.Is(err, sip.ErrTransactionCanceled) {
 		return fmt.Errorf("dialog: reject: %w", err)
 	}
+	c.l.shed(c.tx, status)
 	return nil
 }

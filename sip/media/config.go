@@ -35,7 +35,7 @@ func Defaults() Config {
 	return Config{
 		IP:             netip.AddrFrom4([4]byte{127, 0, 0, 1}),
 		PortMin:        20000,
-		PortMax:        21999,
+		PortMax:        24999,
 		InitialTimeout: 30 * time.Second,
 		Timeout:        15 * time.Second,
 		ComfortSilence: true,
@@ -65,7 +65,7 @@ func (c *Config) Validate() error {
 			bad("port_min", "%d is outside 1024 to 65534; write for example 20000", c.PortMin)
 		case c.PortMax > 65535 || c.PortMax < c.PortMin+c.PortMin&1+1:
 			bad("port_max", "%d leaves no pair of ports above port_min %d; write for example %d",
-				c.PortMax, c.PortMin, min(c.PortMin+1999, 65535))
+				c.PortMax, c.PortMin, min(c.PortMin+4999, 65535))
 		}
 	}
 	if c.InitialTimeout < 0 {
@@ -81,6 +81,14 @@ func (c *Config) Validate() error {
 		bad("receive_buffer", "%d is negative; write bytes, such as 65536", c.ReceiveBuffer)
 	}
 	return errors.Join(errs...)
+}
+
+// Pairs is how many pairs of ports there are, and so how many legs; 0 is as many as the system has.
+func (c *Config) Pairs() int {
+	if c.PortMin == 0 {
+		return 0
+	}
+	return (c.PortMax + 1 - (c.PortMin + c.PortMin&1)) / 2
 }
 
 // advertise is the address for session descriptions.

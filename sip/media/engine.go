@@ -77,6 +77,9 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	return e, nil
 }
 
+// Scarce tells whether only the ports that are kept for emergencies are left.
+func (e *Engine) Scarce() bool { return e.ports != nil && e.ports.kept > 0 && e.ports.scarce() }
+
 // AdvertiseIP is the address that session descriptions show.
 func (e *Engine) AdvertiseIP() netip.Addr { return e.cfg.advertise() }
 
@@ -109,12 +112,14 @@ type SessionOptions struct {
 	// RelayDTMF sends the keys of the other party of a relay on to this leg as telephone-events.
 	// Without it, and in a mix, they are told to [Session.OnDigit] alone.
 	RelayDTMF bool
+	// Emergency takes of the pairs of ports that are kept: for a service, or a caller on a kept place.
+	Emergency bool
 }
 
 // NewSession opens the ports of a leg and begins to read. It sends nothing before
 // [Session.Remote]. The error is [ErrNoPorts] when the range is used up.
 func (e *Engine) NewSession(opts SessionOptions) (*Session, error) {
-	rtp, rtcp, port, err := e.open()
+	rtp, rtcp, port, err := e.open(opts.Emergency)
 	if err != nil {
 		e.metrics.noPorts.Inc()
 		return nil, fmt.Errorf("%w: %w", ErrNoPorts, err)
@@ -139,11 +144,11 @@ func (e *Engine) NewSession(opts SessionOptions) (*Session, error) {
 }
 
 // open opens a pair of ports, stepping over those that other programs hold.
-func (e *Engine) open() (rtp, rtcp net.PacketConn, port int, err error) {
+func (e *Engine) open(emergency bool) (rtp, rtcp net.PacketConn, port int, err error) {
 	err = errors.New("the pool is empty")
 	for range portTries {
 		if e.ports != nil {
-			p, ok := e.ports.take(time.Now())
+			p, ok := e.ports.take(time.Now(), emergency)
 			if !ok {
 				break
 			}

@@ -101,7 +101,7 @@ func (l *listener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if a, ok := addr(c.RemoteAddr()); ok && l.gate.known(a) {
-			return &conn{Conn: c, limiter: l.gate.limiter(a)}, nil
+			return &conn{Conn: c, limiter: l.gate.limiter(a), over: l.gate.over}, nil
 		}
 		l.gate.unknown.Inc()
 		_ = c.Close()
@@ -112,11 +112,19 @@ func (l *listener) Accept() (net.Conn, error) {
 type conn struct {
 	net.Conn
 	limiter *rate.Limiter
+	over    prometheus.Counter
 }
 
+// pause is how long a read waits before it asks for a token again. It takes none in advance: a source
+// with many connections would run into debts that its datagrams pay for long after.
+const pause = 20 * time.Millisecond
+
 func (c *conn) Read(b []byte) (int, error) {
-	if d := c.limiter.Reserve().Delay(); d > 0 {
-		time.Sleep(min(d, time.Second))
+	for slow := false; !c.limiter.Allow(); slow = true {
+		if !slow {
+			c.over.Inc()
+		}
+		time.Sleep(pause)
 	}
 	return c.Conn.Read(b)
 }
