@@ -13,6 +13,7 @@ import (
 	"github.com/hotline12345/gateway/internal/recording"
 	"github.com/hotline12345/gateway/internal/store"
 	"github.com/hotline12345/gateway/ivr/prompt"
+	"github.com/hotline12345/gateway/sip"
 )
 
 func doctorCmd(o *options) *cobra.Command {
@@ -56,6 +57,9 @@ func inputs(cfg config.Config) ops.Inputs {
 			{Network: "tcp", Address: cfg.HTTP.Listen, For: "http"},
 		},
 		DataDir: cfg.Data, MinFree: 1 << 30, Calls: cfg.SIP.MaxCalls,
+		Conns:     cfg.HTTP.Connections + cfg.SIP.Carriers.Dialog.MaxConns + cfg.SIP.Phones.Dialog.MaxConns,
+		Buffer:    max(sip.SignallingBuffer, cfg.SIP.Media.ReceiveBuffer),
+		RTPPairs:  cfg.SIP.Media.Pairs(),
 		Emergency: cfg.EmergencyPlan(),
 		Prompts:   func() ([]string, error) { return missing(cfg) },
 	}

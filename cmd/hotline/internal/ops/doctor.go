@@ -24,6 +24,9 @@ type Inputs struct {
 	DataDir    string                                   // where recordings and the journal lie
 	MinFree    uint64                                   // bytes that DataDir must have free
 	Calls      int                                      // the most calls at once
+	Conns      int                                      // the most TCP connections at once, of all listeners
+	Buffer     int                                      // bytes of receive buffer that a socket is to have
+	RTPPairs   int                                      // pairs of RTP ports
 	Emergency  *EmergencyPlan
 	Recipients func() error // nil when the keys that recordings are sealed to can be read
 }
@@ -83,6 +86,9 @@ func examinations() []examination {
 		{"prompts", "The prompts are complete", lookPrompts},
 		{"disk", "There is room for recordings", lookDisk},
 		{"nofile", "Enough files may be open", lookFiles},
+		{"buffers", "Sockets may have their receive buffers", lookBuffers},
+		{"memory", "The memory is bounded, and enough", lookMemory},
+		{"rtp", "There are RTP ports for every call", lookRTP},
 		{"emergency", "The emergency routes are what they should be", lookEmergency},
 		{"recipients", "Recordings can be sealed", lookRecipients},
 	}
@@ -228,8 +234,8 @@ func lookFiles(_ context.Context, in Inputs) (Level, string, string) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
 		return Warn, err.Error(), "Set LimitNOFILE in the unit."
 	}
-	need := uint64(filesOther + filesACall*in.Calls)
-	detail := fmt.Sprintf("%d may be open, %d calls need %d", lim.Cur, in.Calls, need)
+	need := uint64(filesOther + filesACall*in.Calls + in.Conns)
+	detail := fmt.Sprintf("%d may be open, %d calls and %d connections need %d", lim.Cur, in.Calls, in.Conns, need)
 	if lim.Cur < need {
 		return Bad, detail, fmt.Sprintf("Set LimitNOFILE=%d in the unit, or ulimit -n.", need*2)
 	}

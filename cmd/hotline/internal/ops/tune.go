@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // schedLatencies is the first sign that audio will be late.
@@ -25,8 +26,28 @@ const (
 	unlimitedFloor = 1 << 60 // version 1 of control groups tells "no limit" by a number above this
 )
 
-// Tune sets the garbage collector unless GOGC and GOMEMLIMIT say otherwise.
-func Tune(log *slog.Logger) { tune(log, os.DirFS("/"), os.LookupEnv) }
+// Tune sets the garbage collector unless GOGC and GOMEMLIMIT say otherwise, and lets the process open as
+// many files as the system allows it.
+func Tune(log *slog.Logger) {
+	tune(log, os.DirFS("/"), os.LookupEnv)
+	raiseFiles(log)
+}
+
+// raiseFiles raises the soft limit of open files to the hard one, which alone the system means: the soft
+// one is low for the sake of programs that use select(2).
+func raiseFiles(log *slog.Logger) {
+	var lim syscall.Rlimit
+	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim)
+	if err == nil && lim.Cur < lim.Max {
+		lim.Cur = lim.Max
+		err = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &lim)
+	}
+	if err != nil {
+		log.Warn("the limit of open files could not be raised", "err", err)
+		return
+	}
+	log.Info("open files", "limit", lim.Cur)
+}
 
 func tune(log *slog.Logger, root fs.FS, env func(string) (string, bool)) {
 	if _, set := env("GOGC"); !set {
