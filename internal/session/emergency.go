@@ -158,7 +158,7 @@ var going = map[Service]string{Police: "em_police_going", Fire: "em_fire_going",
 // inDanger writes that a service is needed, and tells case intake at once (Art. 22).
 func (s *story) inDanger(svc Service, by string) {
 	s.cdr.Emergency, s.outcome = string(svc), OutcomeEmergency
-	s.update(func(v *View) { v.Emergency, v.Alert = svc, true })
+	s.update(func(v *View) { v.Emergency, v.Alert, v.Position = svc, true, 0 })
 	s.note("emergency", string(svc), map[string]string{"by": by})
 	s.m.metrics.emergencies.WithLabelValues(string(svc), by).Inc()
 	if s.urgent {
