@@ -29,6 +29,9 @@ type Facts struct {
 	CopyAge   time.Duration    // how old the copy is
 	Place     Place
 	Counted   []Counted // the latest counted calls, in any order
+	Danger    bool      // an emergency word or key came
+	Progress  bool      // it asks how an open case of its own stands
+	Exempt    bool      // no measure touches it: a protected person, or a declared event's topic
 }
 
 // Counted is a call that counts against its number.
@@ -44,6 +47,8 @@ type Rule string
 // The rules, in the order in which they are asked.
 const (
 	RuleOwnNumber Rule = "own_number"
+	RuleDanger    Rule = "danger"
+	RuleProgress  Rule = "progress"
 	RuleMeasure   Rule = "measure"
 	RuleLease     Rule = "lease"
 	RuleRepeat    Rule = "repeat"
@@ -58,19 +63,28 @@ type Ruling struct {
 	Banner   session.Banner
 }
 
+// The decisions on a call that has said what it wants. A live INVITE says nothing yet: its emergency exit
+// and its question about a case come in the stages that answer it.
+const (
+	AdmitEmergency session.Decision = "ADMIT_EMERGENCY"
+	AdmitProgress  session.Decision = "ADMIT_PROGRESS"
+)
+
 // Decide applies the rules to the facts of an INVITE. Each decision but REJECT_NET answers the call, so
 // that its emergency exit is open; REJECT_NET comes of the hotline's own number alone.
 func Decide(p Policy, f Facts) Ruling {
-	if f.OwnNumber {
+	switch {
+	case f.OwnNumber:
 		return Ruling{Decision: session.RejectNet, Rule: RuleOwnNumber} // Art. 28: a fault of signalling, not conduct
-	}
-	if f.Identity != call.Verified {
-		return Ruling{Decision: session.Admit, Rule: RuleNone} // many people's number is never barred
-	}
-	if f.suspended(p) {
+	case f.Danger:
+		return Ruling{Decision: AdmitEmergency, Rule: RuleDanger} // Art. 9(1), whoever calls
+	case f.Identity != call.Verified:
+		return Ruling{Decision: session.Admit, Rule: RuleNone} // many people's number is never barred, and is told of nobody's case
+	case f.Progress:
+		return Ruling{Decision: AdmitProgress, Rule: RuleProgress} // Art. 14, 17
+	case !f.Exempt && f.suspended(p):
 		return Ruling{Decision: session.IVROnly, Rule: RuleMeasure}
-	}
-	if f.Place == Refused {
+	case f.Place == Refused:
 		return Ruling{Decision: session.QueueLease, Rule: RuleLease}
 	}
 	switch banner := Watch(p, f.At, f.Counted, 0, 0); banner {
@@ -95,48 +109,73 @@ func (f Facts) suspended(p Policy) bool {
 // has been with an agent, and all how long all calls of the number that are up have been; at an
 // INVITE both are 0.
 func Watch(p Policy, at time.Time, counted []Counted, talk, all time.Duration) session.Banner {
-	if calls(counted, at, p.Repeat.Short.Within) >= p.Repeat.Short.Calls ||
-		calls(counted, at, p.Repeat.Day.Within) >= p.Repeat.Day.Calls {
-		return session.BannerRepeat
-	}
-	longest, total := talk, all
-	for _, c := range counted {
-		d := c.connected(at, p.Long.Within)
-		longest, total = max(longest, d), total+d
-	}
-	if longest >= p.Long.Call || total >= p.Long.Total {
-		return session.BannerLong
+	if g := grounds(p, at, at, counted, talk, all); len(g) > 0 {
+		return g[0].banner
 	}
 	return session.NoBanner
 }
 
-// calls counts those that began in the window that ends at at: after its begin, up to its end.
-func calls(counted []Counted, at time.Time, window time.Duration) int {
-	n := 0
-	for _, c := range counted {
-		if c.Start.After(at.Add(-window)) && !c.Start.After(at) {
-			n++
-		}
-	}
-	return n
+// ground is one way in which calls amount to repeated dialling or long occupation, and those calls.
+type ground struct {
+	banner session.Banner
+	calls  []Counted
 }
 
-// connected is how long the call was with an agent within the window that ends at at.
-func (c Counted) connected(at time.Time, window time.Duration) time.Duration {
-	from, to := c.Answered, c.Ended
-	if begin := at.Add(-window); from.Before(begin) {
-		from = begin
+// grounds lists what the calls amount to in the windows that end at end, as known at now. A call lies in
+// a window by its start, and whole.
+func grounds(p Policy, end, now time.Time, counted []Counted, talk, all time.Duration) (found []ground) {
+	for _, r := range []Rate{p.Repeat.Short, p.Repeat.Day} {
+		if calls := since(counted, end, r.Within); len(calls) >= r.Calls {
+			found = append(found, ground{session.BannerRepeat, calls})
+		}
 	}
-	if to.After(at) {
-		to = at
+	calls, total := since(counted, end, p.Long.Within), all
+	if talk >= p.Long.Call {
+		found = append(found, ground{banner: session.BannerLong})
 	}
-	return max(0, to.Sub(from))
+	for i, c := range calls {
+		d := c.connected(now)
+		total += d
+		if d >= p.Long.Call {
+			found = append(found, ground{session.BannerLong, calls[i : i+1]})
+		}
+	}
+	if total >= p.Long.Total {
+		found = append(found, ground{session.BannerLong, calls})
+	}
+	return found
+}
+
+// since picks the calls that began in the window that ends at end: after its begin, up to its end.
+func since(counted []Counted, end time.Time, window time.Duration) (in []Counted) {
+	for _, c := range counted {
+		if c.Start.After(end.Add(-window)) && !c.Start.After(end) {
+			in = append(in, c)
+		}
+	}
+	return in
+}
+
+// connected is how long the call has been with an agent.
+func (c Counted) connected(now time.Time) time.Duration {
+	return max(0, earlier(c.Ended, now).Sub(c.Answered))
+}
+
+// earlier is the first of two times; the zero time is not known, and never comes.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // Counts tells whether a call counts against its number.
 func Counts(p Policy, o session.CallOutcome) bool {
-	return o.Identity == call.Verified && o.Caller.E164 != "" &&
-		!o.Answered.IsZero() &&
-		o.Topic == "" && // Art. 13: calls on a declared event are justified
-		slices.Contains(p.Counted, o.Outcome)
+	return o.Caller.E164 != "" && counts(p, o.Identity, !o.Answered.IsZero(), o.Outcome, o.Topic != "")
+}
+
+func counts(p Policy, id call.Identity, answered bool, o session.Outcome, surge bool) bool {
+	return id == call.Verified && answered &&
+		!surge && // Art. 13: calls on a declared event are justified
+		slices.Contains(p.Counted, o)
 }

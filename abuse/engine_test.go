@@ -1,10 +1,7 @@
 package abuse
 
 import (
-	"encoding/json"
 	"math/rand/v2"
-	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -19,84 +16,6 @@ func p0(t testing.TB) Policy {
 		t.Fatal(err)
 	}
 	return p
-}
-
-// caseEvent is an event of the worked cases, as far as an INVITE depends on it.
-type caseEvent struct {
-	T     time.Time     `json:"t"`
-	E     string        `json:"e"`
-	ID    string        `json:"id"`
-	N     string        `json:"n"`
-	IDC   call.Identity `json:"idc"`
-	Ans   time.Time     `json:"ans"`
-	End   time.Time     `json:"end"`
-	Out   string        `json:"out"`
-	Topic string        `json:"topic"`
-	Level int           `json:"level"`
-	Until time.Time     `json:"until"`
-	State string        `json:"state"`
-}
-
-// outcomes are the words of the cases where they differ from ours.
-var outcomes = map[string]session.Outcome{"dropped_by_us": session.OutcomeFault, "in_scope": session.OutcomeRegistered}
-
-// facts gathers from a case's events what an INVITE of caller n at a time is decided on.
-func facts(p Policy, events []caseEvent, query caseEvent) Facts {
-	f := Facts{At: query.T, Identity: query.IDC}
-	for _, e := range events {
-		switch {
-		case e.E == "snapshot":
-			f.CopyAge = query.T.Sub(e.T)
-		case e.E == "redis":
-			f.Copy = e.State == "down"
-		case e.N != query.N:
-		case e.E == "decision":
-			f.Measure, f.From = &session.Measure{Level: e.Level, Until: e.Until}, e.T
-		case e.E == "call":
-			outcome := session.Outcome(e.Out)
-			if o, ok := outcomes[e.Out]; ok {
-				outcome = o
-			}
-			if Counts(p, session.CallOutcome{
-				Caller: call.Number{E164: "+1" + e.N}, Identity: e.IDC, Outcome: outcome, Answered: e.Ans, Topic: e.Topic,
-			}) {
-				f.Counted = append(f.Counted, Counted{e.T, e.Ans, e.End})
-			}
-		}
-	}
-	return f
-}
-
-func TestWorkedCases(t *testing.T) {
-	b, err := os.ReadFile("testdata/art29.tsv")
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	for line := range strings.Lines(string(b)) {
-		field := strings.Split(strings.TrimSpace(line), "\t")
-		if strings.HasPrefix(line, "#") || field[0] == "id" {
-			continue
-		}
-		n++
-		t.Run(field[0], func(t *testing.T) {
-			var events []caseEvent
-			var query caseEvent
-			if err := json.Unmarshal([]byte(field[4]), &events); err != nil {
-				t.Fatal(err)
-			}
-			if err := json.Unmarshal([]byte(field[5]), &query); err != nil {
-				t.Fatal(err)
-			}
-			p := p0(t)
-			if got := Decide(p, facts(p, events, query)); string(got.Decision) != field[6] {
-				t.Errorf("%s: %v, want %s: %s", field[3], got, field[6], field[7])
-			}
-		})
-	}
-	if n != 9 {
-		t.Errorf("%d cases, want 9", n)
-	}
 }
 
 var at = time.Date(2026, 3, 2, 10, 0, 0, 0, time.FixedZone("CST", 8*3600))

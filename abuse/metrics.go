@@ -27,7 +27,7 @@ type metrics struct {
 
 // outcomesOf are the ways that each rule can rule; every other pair is impossible.
 var outcomesOf = map[Rule]session.Decision{
-	RuleOwnNumber: session.RejectNet, RuleMeasure: session.IVROnly, RuleLease: session.QueueLease,
+	RuleOwnNumber: session.RejectNet, RuleDanger: AdmitEmergency, RuleProgress: AdmitProgress, RuleMeasure: session.IVROnly, RuleLease: session.QueueLease,
 	RuleRepeat: session.AdmitWatch, RuleLong: session.AdmitWatch, RuleNone: session.Admit,
 }
 

@@ -18,7 +18,10 @@ func TestP0(t *testing.T) {
 	if p.Repeat.Short.Calls != 6 || p.Repeat.Short.Within != 3600*time.Second || p.Repeat.Day.Calls != 10 ||
 		p.Repeat.Day.Within != 86400*time.Second || p.Long.Call != 1200*time.Second || p.Long.Total != 3600*time.Second ||
 		p.Concurrency.Calls != 2 || p.Concurrency.Lease != 15*time.Second || p.Concurrency.Heartbeat != 5*time.Second ||
-		p.Snapshot != 300*time.Second || p.Measure.Terms[2] != 168*time.Hour || p.Measure.Longest != 30*24*time.Hour {
+		p.Snapshot != 300*time.Second || p.Measure.Terms[2] != 168*time.Hour || p.Measure.Longest != 30*24*time.Hour ||
+		p.Hindrance.Waiting != 1 || p.Hindrance.Occupancy != 0.85 || p.Reminder.Valid != 86400*time.Second || p.Reminder.Recording ||
+		p.Grace.Time != 120*time.Second || p.Grace.AccessNeed != 300*time.Second || p.Continuation != 1800*time.Second ||
+		p.Measure.LookBack != 180*24*time.Hour || p.Appeal.Lapse != 86400*time.Second || p.Referral.Decisions != 3 {
 		t.Errorf("P0 is %+v", p)
 	}
 	if err := Defaults().Validate(); err != nil {
@@ -37,6 +40,18 @@ func TestPolicyNamesPathAndMend(t *testing.T) {
 		"measure.terms":            {"[24h, 72h, 168h]", "[24h, 72h]"},
 		"measure.terms[1]":         {"[24h, 72h, 168h]", "[24h, 24h, 168h]"},
 		"measure.longest":          {"longest: 720h", "longest: 721h"},
+		"hindrance.waiting":        {"waiting: 1 ", "waiting: 0 "},
+		"hindrance.occupancy":      {"occupancy: 0.85", "occupancy: .nan"},
+		"reminder.valid":           {"valid: 24h", "valid: 25h"},
+		"grace.time":               {"time: 120s", "time: 59s"},
+		"grace.access_need":        {"access_need: 300s", "access_need: 119s"},
+		"continuation":             {"continuation: 30m", "continuation: 3h"},
+		"measure.look_back":        {"look_back: 4320h", "look_back: 4321h"},
+		"approvers":                {"[manager], [manager]]", "[manager]]"},
+		"approvers[0]":             {"[supervisor, manager]", "[agent, manager]"},
+		"approvers[2]":             {"[manager], [manager]]", "[manager], []]"},
+		"appeal.lapse":             {"lapse: 24h", "lapse: 25h"},
+		"referral.decisions":       {"decisions: 3", "decisions: 2"},
 		"concurrency.calls":        {"calls: 2 ", "calls: 0 "},
 		"concurrency.heartbeat":    {"heartbeat: 5s", "heartbeat: 6s"},
 		"snapshot":                 {"snapshot: 300s", "snapshot: 301s"},

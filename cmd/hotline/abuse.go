@@ -58,7 +58,7 @@ func abuseCmd(o *options) *cobra.Command {
 	})
 	restore.Flags().StringVar(&reason, "reason", "", "why (required)")
 	_ = restore.MarkFlagRequired("reason") // the flag exists
-	return group("abuse", "Measures under Article 29", list, show, suspend, restore)
+	return group("abuse", "Measures under Article 29", list, show, suspend, restore, simulateCmd())
 }
 
 const caseHeading = "DECISION\tCLAUSE\tLEVEL\tSTATE\tFROM\tUNTIL\tBY"
