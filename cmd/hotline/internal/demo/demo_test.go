@@ -143,7 +143,7 @@ func TestRefusals(t *testing.T) {
 func TestGoesOn(t *testing.T) {
 	old := calm
 	t.Cleanup(func() { calm = old })
-	calm = pace{think: 100 * time.Millisecond, talk: 300 * time.Millisecond, gap: 200 * time.Millisecond}
+	calm = pace{think: 100 * time.Millisecond, talk: time.Second, gap: 200 * time.Millisecond}
 	dir := t.TempDir()
 	for _, start := range []string{"first", "second"} {
 		t.Run(start, func(t *testing.T) {

@@ -66,12 +66,12 @@ func (in *intake) once(callID string) error {
 	return nil
 }
 
-// heldOn tells whether half a second of a channel is a tone.
+// heldOn tells whether a quarter of a second of a channel is a tone.
 func heldOn(side string, audio []byte, hz int) error {
-	const half = call.Rate / 2
+	const window = call.Rate / 4
 	best := 0.0
-	for at := 0; at+half <= len(audio); at += half / 2 {
-		best = max(best, siptest.Share(siptest.FromALaw(audio[at:at+half]), float64(hz)))
+	for at := 0; at+window <= len(audio); at += window / 4 {
+		best = max(best, siptest.Share(siptest.FromALaw(audio[at:at+window]), float64(hz)))
 	}
 	if best < 0.8 {
 		return fmt.Errorf("%w %d Hz on the %s of the recording, its share is %.2f of %.1f s", errUnmet, hz, side, best,
