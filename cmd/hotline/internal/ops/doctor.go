@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -212,7 +213,15 @@ func lookDisk(_ context.Context, in Inputs) (Level, string, string) {
 		return Skipped, notGiven, ""
 	}
 	var fs syscall.Statfs_t
-	if err := syscall.Statfs(in.DataDir, &fs); err != nil {
+	dir, err := in.DataDir, error(nil)
+	for { // what is not there yet is made at the first start, so its parent's disk counts
+		err = syscall.Statfs(dir, &fs)
+		if !errors.Is(err, syscall.ENOENT) || dir == filepath.Dir(dir) {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	if err != nil {
 		return Bad, fmt.Sprintf("%s: %v", in.DataDir, err), "Make the directory, owned by the gateway's user."
 	}
 	free := fs.Bavail * uint64(fs.Bsize)
@@ -255,10 +264,13 @@ func lookEmergency(_ context.Context, in Inputs) (Level, string, string) {
 			without = append(without, s)
 		}
 	}
-	if len(without) > 0 {
+	switch {
+	case len(without) > 0 && !in.Emergency.Live:
+		return Warn, "drill: callers in danger are told to dial and get an agent, for there is no route to " + strings.Join(without, ", "),
+			"Give the trunk of emergency.drill_trunk an address to drill, or add routes."
+	case len(without) > 0:
 		return Bad, "no route to " + strings.Join(without, ", "), "Add a route for each under emergency.routes."
-	}
-	if !in.Emergency.Live {
+	case !in.Emergency.Live:
 		return Warn, "drill: no route leaves this host", "Set emergency.live: true with emergency.agreement when the services have agreed."
 	}
 	return Well, fmt.Sprintf("%d routes, agreement %s", len(in.Emergency.Routes), in.Emergency.Agreement), ""
