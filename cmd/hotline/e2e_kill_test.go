@@ -7,7 +7,6 @@ import (
 	"github.com/hotline12345/gateway/internal/session"
 	"github.com/hotline12345/gateway/internal/store/storetest"
 	"github.com/hotline12345/gateway/queue"
-	"github.com/hotline12345/gateway/sip/siptest"
 )
 
 // TestKill9 kills the gateway in mid-call and starts it again on the same directory and ports: both
@@ -47,10 +46,10 @@ func kill9(t *testing.T, sets ...string) {
 	second.press("9")
 	g.awaitStage(session.StageQueue)
 	talk := g.awaitStage(session.StageTalk)
-	until(t, 20*time.Second, "the talk has lasted 5 s", func() bool { return time.Since(talk.Since) > 5*time.Second })
+	until(t, 20*time.Second, "the talk has lasted 5.5 s", func() bool { return time.Since(talk.Since) > 5500*time.Millisecond })
 
-	g.kill()
 	killed := time.Now()
+	g.kill()
 	g.again()
 	restarted := time.Now()
 	for who, l := range map[string]*line{"the caller's": caller, "the agent's": talking, "the waiting caller's": second} {
@@ -75,7 +74,7 @@ func kill9(t *testing.T, sets ...string) {
 		audio []byte
 		hz    float64
 	}{"left": {left, callerHz}, "right": {right, agentHz}} {
-		if share := siptest.Share(siptest.FromALaw(c.audio[4000:len(c.audio)-4000]), c.hz); share < 0.9 {
+		if share := toneShare(c.audio, c.hz); share < 0.9 {
 			t.Errorf("the %s side has %.3f of its energy at %v Hz, want 0.9", side, share, c.hz)
 		}
 	}
@@ -97,21 +96,18 @@ func lostCalls(t *testing.T, g *gateway) {
 	}
 }
 
-// nextCall checks that the agent's phone, once it has registered again, gets a new call of the number
-// that was cut, and that the number has its two places back within 15 s of the kill.
+// nextCall checks that the agent is free, with the phone as it registered before the kill, and gets a new
+// call of the number that was cut; and that the number has its two places back within 15 s of the kill.
 func nextCall(t *testing.T, g *gateway, agent, carrier *phone, killed time.Time) {
 	t.Helper()
-	if a := g.agent("1001"); a.State != queue.Paused || a.Reason != "phone" {
-		t.Errorf("before the phone is back the agent is %s (%s), want paused (phone)", a.State, a.Reason)
-	}
-	agent.register(g.people["1001"].secret)
 	g.awaitAgent("1001", queue.Idle)
+	t.Logf("the agent was free %v after the kill at the latest", time.Since(killed).Round(time.Millisecond))
 	lines := []*line{carrier.dial("12345"), carrier.dial("12345")}
 	for _, l := range lines {
 		l.connected()
 	}
-	// A caller who has to wait for a place asks for it again every 2 s.
-	until(t, 15*time.Second+2*time.Second+time.Second-time.Since(killed), "both new calls have their places", func() bool {
+	// A caller who has to wait for a place asks for it again every 2 s; the rest is for a busy machine.
+	until(t, 15*time.Second+2*time.Second+3*time.Second-time.Since(killed), "both new calls have their places", func() bool {
 		live := g.calls()
 		for _, v := range live {
 			if v.Stage == session.StageScreened || v.Stage == session.StageLeaseWait {
