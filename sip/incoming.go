@@ -107,6 +107,7 @@ func (s *Switch) refuse(c *dialog.Call, cause call.Cause, why string) {
 func (s *Switch) reject(c *dialog.Call, status int, headers ...sip.Header) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), goodbye)
 	defer cancel()
+	defer s.ids.drop(c.Request().CallID().Value())
 	if err := c.Reject(ctx, status, "", headers...); err != nil && c.Context().Err() == nil {
 		s.log.Warn("a refusal was not sent", "call", c.ID(), "error", err)
 	}

@@ -53,7 +53,10 @@ var _ call.Leg = (*leg)(nil)
 func (s *Switch) newLeg(l *line, c *dialog.Call, info call.Info) *leg {
 	info.WireID = c.Request().CallID().Value() // a dialog has its name when its INVITE left, the INVITE before
 	if info.ID == "" {                         // not ours: the party chose the Call-ID
-		info.ID = s.ids.claim(info.WireID, newID)
+		info.ID = newID()
+		for _, m := range s.ids.set(info.WireID, info.ID) {
+			s.tellLadder(info.ID, m)
+		}
 	}
 	info.Peer, info.At = c.Peer(), time.Now()
 	return &leg{sw: s, line: l, dialog: c, info: info, log: s.log.With("call", info.ID),

@@ -14,73 +14,64 @@ import (
 // maxTraced bounds the calls whose ladder is followed; twice as many are held at most.
 const maxTraced = 8192
 
+// maxEarly bounds the calls whose first messages wait for their leg, and maxHeld the messages of one.
+const (
+	maxEarly = 1024
+	maxHeld  = 8
+)
+
 // ids gives the Call-IDs of the wire the identities of their legs, from the first message to a while
-// after the last.
+// after the last. Messages that come before the leg wait for it: what never becomes a call, such as a
+// flood of INVITEs, has no ladder.
 type ids struct {
 	mu        sync.Mutex
-	cur, prev map[string]named // two generations: a full one ages as a whole
+	cur, prev map[string]string // two generations: a full one ages as a whole
+	early     map[string][]dialog.Message
 }
 
-// named is a leg's identity. It is free until a leg has taken it: messages come before the leg.
-type named struct {
-	leg   string
-	taken bool
-}
+func newIDs() *ids { return &ids{cur: map[string]string{}, early: map[string][]dialog.Message{}} }
 
-func newIDs() *ids { return &ids{cur: map[string]named{}} }
-
-// set names a Call-ID's leg.
-func (i *ids) set(callID, leg string) {
+// set names a Call-ID's leg, and returns the messages that waited for it. A Call-ID that an earlier leg
+// had is given to the new one: whoever calls chooses it.
+func (i *ids) set(callID, leg string) []dialog.Message {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.put(callID, named{leg, true})
-}
-
-func (i *ids) put(callID string, n named) {
 	if len(i.cur) >= maxTraced {
-		i.prev, i.cur = i.cur, map[string]named{}
+		i.prev, i.cur = i.cur, map[string]string{}
 	}
-	i.cur[callID] = n
+	i.cur[callID] = leg
+	held := i.early[callID]
+	delete(i.early, callID)
+	return held
 }
 
-func (i *ids) find(callID string) named {
-	if n, ok := i.cur[callID]; ok {
-		return n
-	}
-	return i.prev[callID]
-}
-
-// get is the leg of a Call-ID, or "".
-func (i *ids) get(callID string) string {
+// of is the leg of a message, or "". The message of a call that has none yet is held.
+func (i *ids) of(m dialog.Message) string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.find(callID).leg
+	if leg, ok := i.cur[m.CallID]; ok {
+		return leg
+	}
+	if leg, ok := i.prev[m.CallID]; ok {
+		return leg
+	}
+	held, begun := i.early[m.CallID]
+	switch {
+	case !begun && (m.Sent || !bytes.HasPrefix(m.Raw, []byte("INVITE "))), len(held) == maxHeld:
+		return "" // a REGISTER or an OPTIONS is no call's
+	case !begun && len(i.early) == maxEarly:
+		clear(i.early)
+	}
+	m.Raw = bytes.Clone(m.Raw)
+	i.early[m.CallID] = append(held, m)
+	return ""
 }
 
-// obtain is the leg of a Call-ID, named now if it has none.
-func (i *ids) obtain(callID string, name func() string) string {
+// drop forgets a call that became no leg.
+func (i *ids) drop(callID string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	n := i.find(callID)
-	if n.leg == "" {
-		n.leg = name()
-		i.put(callID, n)
-	}
-	return n.leg
-}
-
-// claim is the identity of a new leg. A Call-ID that an earlier leg had, ended or not, gives it none:
-// whoever calls chooses it, and two calls of one identity would share their records.
-func (i *ids) claim(callID string, name func() string) string {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	n := i.find(callID)
-	if n.leg == "" || n.taken {
-		n.leg = name()
-	}
-	n.taken = true
-	i.put(callID, n)
-	return n.leg
+	delete(i.early, callID)
 }
 
 // trace counts a message and tells it, masked, to the ladder of its call.
@@ -94,13 +85,13 @@ func (s *Switch) trace(l *line, m dialog.Message) {
 	if s.deps.Trace == nil || m.CallID == "" {
 		return
 	}
-	leg := s.ids.get(m.CallID)
-	if leg == "" {
-		if m.Sent || !bytes.HasPrefix(m.Raw, []byte("INVITE ")) {
-			return // a REGISTER or an OPTIONS is no call's
-		}
-		leg = s.ids.obtain(m.CallID, newID)
+	if leg := s.ids.of(m); leg != "" {
+		s.tellLadder(leg, m)
 	}
+}
+
+// tellLadder tells a message of a leg.
+func (s *Switch) tellLadder(leg string, m dialog.Message) {
 	s.deps.Trace(leg, m.At, m.Sent, m.Peer.String(), mask(s.plan, string(m.Raw)))
 }
 

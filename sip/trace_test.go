@@ -1,9 +1,11 @@
 package sip
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/hotline12345/gateway/sip/dialog"
 	"github.com/hotline12345/gateway/sip/trunk"
 )
 
@@ -76,10 +78,40 @@ func TestResponse(t *testing.T) {
 
 func TestIDsAreBounded(t *testing.T) {
 	i := newIDs()
-	for range 3 * maxTraced {
-		i.obtain(newID(), newID)
+	for n := range 3 * maxTraced {
+		i.set(newID(), "leg")
+		i.of(dialog.Message{CallID: strconv.Itoa(n), Raw: []byte("INVITE sip:x SIP/2.0")})
 	}
 	if n := len(i.cur) + len(i.prev); n > 2*maxTraced {
-		t.Errorf("%d are held", n)
+		t.Errorf("%d legs are held", n)
+	}
+	if n := len(i.early); n > maxEarly {
+		t.Errorf("the messages of %d calls are held", n)
+	}
+}
+
+// Messages wait for their leg; those of a call that became none go.
+func TestEarlyMessages(t *testing.T) {
+	i := newIDs()
+	for _, m := range []dialog.Message{
+		{CallID: "a", Raw: []byte("INVITE sip:x SIP/2.0")}, {CallID: "a", Sent: true, Raw: []byte("SIP/2.0 100 Trying")},
+		{CallID: "b", Raw: []byte("INVITE sip:x SIP/2.0")}, {CallID: "c", Raw: []byte("REGISTER sip:x SIP/2.0")},
+	} {
+		if leg := i.of(m); leg != "" {
+			t.Errorf("%s is of %s", m.CallID, leg)
+		}
+	}
+	for range 2 * maxHeld {
+		i.of(dialog.Message{CallID: "b", Raw: []byte("INVITE sip:x SIP/2.0")})
+	}
+	if n := len(i.early["b"]); n != maxHeld {
+		t.Errorf("%d messages of one call wait, want %d", n, maxHeld)
+	}
+	i.drop("b")
+	if held := i.set("a", "leg"); len(held) != 2 || held[1].Sent != true {
+		t.Errorf("%d messages waited, want 2", len(held))
+	}
+	if leg := i.of(dialog.Message{CallID: "a", Raw: []byte("ACK sip:x SIP/2.0")}); leg != "leg" || len(i.early) != 0 {
+		t.Errorf("the next message is of %q, and %d calls wait", leg, len(i.early))
 	}
 }

@@ -77,8 +77,10 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	return e, nil
 }
 
-// Scarce tells whether only the ports that are kept for emergencies are left.
-func (e *Engine) Scarce() bool { return e.ports != nil && e.ports.kept > 0 && e.ports.scarce() }
+// Scarce tells whether the ports that are left are for emergencies alone.
+func (e *Engine) Scarce() bool {
+	return e.ports != nil && e.ports.kept > 0 && e.ports.scarce(time.Now())
+}
 
 // AdvertiseIP is the address that session descriptions show.
 func (e *Engine) AdvertiseIP() netip.Addr { return e.cfg.advertise() }

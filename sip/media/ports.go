@@ -2,6 +2,7 @@ package media
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -72,8 +73,13 @@ func (p *portPool) release(port int, used bool, now time.Time) {
 	p.free = append(p.free, f)
 }
 
-// scarce tells whether only kept pairs are left.
-func (p *portPool) scarce() bool { return p.size() <= p.kept }
+// scarce tells whether an ordinary call finds no pair: only kept ones are left, or those that cool down.
+func (p *portPool) scarce(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	cool := func(f freePort) bool { return !f.ready.After(now) }
+	return len(p.free) <= p.kept || !slices.ContainsFunc(p.free, cool)
+}
 
 func (p *portPool) size() int {
 	p.mu.Lock()

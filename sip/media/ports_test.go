@@ -20,7 +20,7 @@ func TestKeptPorts(t *testing.T) {
 			t.Fatal("an ordinary call finds no port")
 		}
 	}
-	if !p.scarce() {
+	if !p.scarce(now) {
 		t.Error("the pool does not tell that only kept ports are left")
 	}
 	if _, ok := p.take(now, false); ok {
