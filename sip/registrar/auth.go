@@ -57,20 +57,24 @@ func (r *Registrar) authenticate(ctx context.Context, req *sip.Request) (string,
 		return "", r.challenge(req, addr, now, false, challenged)
 	case !slices.Contains(r.cfg.Algorithms, d.algorithm), !sameURI(d.uri, req.Recipient):
 		return "", &Refusal{Status: 400, result: bad}
-	case r.guard.locked(addr, d.username, now):
+	}
+	may, last := r.guard.try(addr, d.username, now)
+	if !may {
 		return "", &Refusal{Status: 403, Headers: []sip.Header{retryAfter(r.cfg.Lockout)}, result: locked}
 	}
 	if !r.right(ctx, d, req.Method.String()) {
-		if r.guard.failed(addr, d.username, now) {
+		if last {
 			r.log.Warn("a source is locked out for wrong passwords", "source", addr, "for", r.cfg.Lockout)
 		}
 		return "", r.challenge(req, addr, now, false, denied)
 	}
 	// RFC 7616 section 3.3: stale tells a phone that knows its password to try again with a new nonce.
 	if !r.nonces.valid(d.nonce, addr, now) {
+		r.guard.spared(addr, d.username)
 		return "", r.challenge(req, addr, now, true, stale)
 	}
 	if !r.nonces.use(d.nonce, d.nc) {
+		r.guard.spared(addr, d.username)
 		return "", r.challenge(req, addr, now, true, replayed)
 	}
 	r.guard.passed(addr, d.username)

@@ -152,36 +152,46 @@ func TestNoncesAreBounded(t *testing.T) {
 
 func TestGuard(t *testing.T) {
 	g := newGuard(3, time.Minute)
-	a, b := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")
-	now := time.Now()
+	a, b := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	now := time.Unix(1000, 0)
+	may := func(source netip.Addr, extension string, at time.Time) bool {
+		ok, _ := g.try(source, extension, at)
+		return ok
+	}
 	for i := range 3 {
-		if g.locked(a, "1001", now) {
-			t.Errorf("locked after %d", i)
-		}
-		if g.failed(a, "1001", now) != (i == 2) {
-			t.Errorf("failure %d does not tell whether it locks", i)
+		if ok, last := g.try(a, "1001", now); !ok || last != (i == 2) {
+			t.Errorf("try %d: %v, the last: %v", i, ok, last)
 		}
 	}
-	if !g.locked(a, "1001", now) || g.locked(a, "1002", now) || g.locked(b, "1001", now) {
-		t.Error("the lock is not of this source and extension")
+	if may(a, "1001", now) || !may(a, "1002", now) || !may(b, "1001", now) {
+		t.Error("the lock is not for one source and one extension")
 	}
-	if g.locked(a, "1001", now.Add(time.Minute+1)) {
+	if !may(a, "1001", now.Add(time.Minute+1)) {
 		t.Error("the lock does not end")
 	}
-	for i := range 30 {
-		g.failed(b, string(rune('a'+i)), now)
+	g.passed(b, "1001")
+	for i := range 30 { // one source, many extensions
+		if !may(b, string(rune('a'+i)), now) {
+			t.Errorf("try %d of the source is refused", i)
+		}
 	}
-	if !g.locked(b, "any", now) {
+	if may(b, "any", now) {
 		t.Error("a source may try every extension")
 	}
-	g.passed(a, "1001")
-	if g.locked(a, "1001", now) {
-		t.Error("a right password does not forget the wrong ones")
+	g.spared(b, "a")
+	if !may(b, "any", now) {
+		t.Error("an old nonce is held against the source")
+	}
+	for range 20 { // whoever knows the password is never locked out
+		if !may(a, "1003", now) {
+			t.Error("a phone that passed is refused")
+		}
+		g.passed(a, "1003")
 	}
 	for i := range 3 * maxGuarded {
-		g.failed(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), "x", now)
+		may(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), "x", now)
 	}
-	if got := len(g.cur) + len(g.prev); got > 2*maxGuarded {
-		t.Errorf("%d failures are held", got)
+	if n := len(g.cur) + len(g.prev); n > 2*maxGuarded {
+		t.Errorf("%d are remembered", n)
 	}
 }

@@ -33,26 +33,40 @@ func newGuard(limit int, memory time.Duration) *guard {
 	return &guard{max: limit, memory: memory, cur: map[guarded]*failures{}}
 }
 
-// locked tells whether a source may not try an extension now.
-func (g *guard) locked(source netip.Addr, extension string, now time.Time) bool {
+// try tells whether a source may try an extension now, and whether it is the last time when the password
+// is wrong. A try counts as a failure until it has passed: a hundred at once are a hundred tries.
+func (g *guard) try(source netip.Addr, extension string, now time.Time) (ok, last bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.count(guarded{source, extension}, now) >= g.max || g.count(guarded{source, ""}, now) >= 10*g.max
+	one, all := guarded{source, extension}, guarded{source, ""}
+	if g.count(one, now) >= g.max || g.count(all, now) >= 10*g.max {
+		return false, false
+	}
+	n, sum := g.add(one, now), g.add(all, now)
+	return true, n == g.max || sum == 10*g.max
 }
 
-// failed notes a wrong password, and tells whether it was the one that locks.
-func (g *guard) failed(source netip.Addr, extension string, now time.Time) (locks bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.add(guarded{source, extension}, now) == g.max || g.add(guarded{source, ""}, now) == 10*g.max
-}
-
-// passed forgets the failures of a source for an extension.
+// passed forgets the failures of a source for an extension, and that the try was one.
 func (g *guard) passed(source netip.Addr, extension string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.cur, guarded{source, extension})
 	delete(g.prev, guarded{source, extension})
+	g.less(guarded{source, ""})
+}
+
+// spared takes a try back that was no failure, and proves nothing: its nonce was old.
+func (g *guard) spared(source netip.Addr, extension string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.less(guarded{source, extension})
+	g.less(guarded{source, ""})
+}
+
+func (g *guard) less(k guarded) {
+	if f := g.find(k); f != nil && f.n > 0 {
+		f.n--
+	}
 }
 
 func (g *guard) find(k guarded) *failures {
