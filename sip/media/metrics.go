@@ -19,6 +19,7 @@ type metrics struct {
 	sessions    prometheus.Gauge
 	dropped     map[dropReason]prometheus.Counter
 	sinkDropped prometheus.Counter
+	tapsRefused prometheus.Counter
 	timeouts    prometheus.Counter
 	latches     prometheus.Counter
 	skipped     prometheus.Counter
@@ -42,6 +43,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		sessions:    gauge("sessions", "RTP sessions that are open."),
 		dropped:     make(map[dropReason]prometheus.Counter),
 		sinkDropped: counter("sink_dropped_frames_total", "Frames that a full tap ring dropped."),
+		tapsRefused: counter("taps_refused_total", "Taps refused because the leg had as many as it may have."),
 		timeouts:    counter("media_timeouts_total", "Legs that sent nothing for the set time."),
 		latches:     counter("latches_total", "Legs whose media moved from the described to an observed address."),
 		skipped:     counter("wheel_skipped_ticks_total", "Turns of a timer wheel skipped after a stall."),
@@ -52,7 +54,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.dropped[r] = drops.WithLabelValues(string(r))
 	}
 	if reg != nil {
-		reg.MustRegister(m.portsFree, m.noPorts, m.sessions, drops, m.sinkDropped, m.timeouts, m.latches,
+		reg.MustRegister(m.portsFree, m.noPorts, m.sessions, drops, m.sinkDropped, m.tapsRefused, m.timeouts, m.latches,
 			m.skipped, m.sendErrors, m.panics)
 	}
 	return m

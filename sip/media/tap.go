@@ -143,6 +143,7 @@ func (s *Session) Tap(sink call.AudioSink) (detach func(), err error) {
 	case s.taps.closed:
 		return nil, ErrClosed
 	case len(s.taps.list) == maxTaps:
+		s.e.metrics.tapsRefused.Inc()
 		return nil, ErrTooManyTaps
 	}
 	p := &tap{s: s, sink: sink, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
