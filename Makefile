@@ -21,9 +21,10 @@ test: ## Install what the tests need, then run them all with the race detector
 	$(GO) test -race -cover -timeout 14m ./...
 
 .PHONY: soak
-soak: ## Fuzz every parser for 30 s each, and repeat the tests of kills and races (long)
+soak: ## Fuzz every parser for 30 s each, flood a gateway in full, and repeat the tests of kills and races (long)
 	deploy/test-deps
 	deploy/fuzz 30s
+	HOTLINE_SOAK=1 $(GO) test -run 'TestFlood' -v -timeout 20m ./cmd/hotline
 	$(GO) test -race -count=20 -timeout 4h -run 'Kill|Redis|Random|Property' ./...
 
 .PHONY: bench
