@@ -240,7 +240,7 @@ func (a *App) makeRooms(context.Context) (err error) {
 func (a *App) makePages(context.Context) (err error) {
 	a.queues = &queuesView{a: a}
 	health := ops.NewHealth(a.checks()...)
-	a.console, err = console.New(a.cfg.Console, console.Deps{Calls: a.calls, Desk: a.calls, Agents: pageDesk{a.desk},
+	a.console, err = console.New(a.cfg.Console, console.Deps{Calls: a.calls, Desk: callDesk{a.calls, a.queue}, Agents: pageDesk{a.desk},
 		Queues: a.queues, Trunks: trunksView{a.sip}, Journal: a.journal, Staff: a.staff, Audit: a.audit,
 		Health: health}, a.log.With("room", "console"), a.reg)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hotline12345/gateway/cmd/hotline/internal/console"
 	"github.com/hotline12345/gateway/internal/call"
+	"github.com/hotline12345/gateway/internal/session"
 	"github.com/hotline12345/gateway/queue"
 )
 
@@ -213,6 +214,23 @@ func (d pageDesk) List(ctx context.Context) ([]console.Agent, error) {
 		out = append(out, c)
 	}
 	return out, nil
+}
+
+// callDesk is what staff do to a live call, as the console reaches it.
+type callDesk struct {
+	*session.Manager
+	queue *queue.Queue
+}
+
+// FinishWrapUp ends the write-up of a call, and with it the agent's own wrap-up: who is done is ready.
+func (d callDesk) FinishWrapUp(ctx context.Context, callID, by string) error {
+	if err := d.Manager.FinishWrapUp(ctx, callID, by); err != nil {
+		return err
+	}
+	if err := d.queue.FinishWrapUp(ctx, by); err != nil && !errors.Is(err, queue.ErrRefused) {
+		return err
+	}
+	return nil
 }
 
 // placeKey makes the pseudonym under which a caller's place in a queue is kept for a redial. Its key

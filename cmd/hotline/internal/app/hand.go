@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/hotline12345/gateway/internal/journal"
 	"github.com/hotline12345/gateway/internal/session"
 )
 
@@ -27,11 +26,6 @@ func (a *App) Ended(ctx context.Context, id string) (CallRecord, error) {
 	}
 	timeline, err := a.journal.Timeline(ctx, id)
 	return CallRecord{CDR: &row, Timeline: timeline}, err
-}
-
-// EndedSince are the records of the calls that began since a moment, the latest first.
-func (a *App) EndedSince(ctx context.Context, since time.Time) ([]journal.Row, error) {
-	return a.journal.CDRs(ctx, journal.Filter{From: since, Limit: 1000})
 }
 
 // SetPhoneSecret sets the secret by which an extension's phone registers.
