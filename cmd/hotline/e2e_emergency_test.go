@@ -137,10 +137,6 @@ func (e *exits) choose(l *line, danger string, svc byte) (chosen time.Time) {
 	e.t.Helper()
 	l.press(danger)
 	e.g.awaitStage(session.StageEmergency)
-	until(e.t, 5*time.Second, "the caller is asked for the service", func() bool {
-		live := e.g.calls()
-		return slices.ContainsFunc(live, func(v session.View) bool { return v.Stage == session.StageEmergency && v.Evidence == "recorded" })
-	})
 	return l.press(string(svc))
 }
 
