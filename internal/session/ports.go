@@ -280,6 +280,58 @@ type Offer struct {
 	Node      string // the node that owns the phone
 }
 
+// CallBacks is the ledger of callers who are owed a call back (package queue).
+type CallBacks interface {
+	// TakeCallBack reserves a task and its agent for a call that begins now under callID. It fails with
+	// ErrNoTask, ErrTaskTaken or ErrAgentBusy, and while the store is away.
+	TakeCallBack(ctx context.Context, task, agent, callID string) (CallBackTask, error)
+	// EndCallBack says how the attempt came out; it is idempotent by callID.
+	EndCallBack(ctx context.Context, task, callID string, result CallBackResult) error
+	// Owe notes a caller whom no queue has noted: one who found no place in it, or whose node was killed.
+	// It is idempotent by CallID, and does nothing when the number was answered later than Left.
+	Owe(ctx context.Context, o OwedCall) error
+}
+
+// The errors of a call back.
+var (
+	ErrNoTask    = errors.New("session: there is no such call back any more")
+	ErrTaskTaken = errors.New("session: another agent is calling this number back")
+	ErrAgentBusy = errors.New("session: the agent is not free to call back")
+)
+
+// CallBackTask is a caller who is called back.
+type CallBackTask struct {
+	ID     string
+	Entry  QueueEntry // with the old place in Arrived
+	Number call.Number
+	Ticket Ticket // reserved for Offer: Accept when the agent answers, Complete at the end
+	Offer  Offer
+}
+
+// CallBackResult is how an attempt to call back came out.
+type CallBackResult string
+
+// The results of an attempt. Answered closes the task; the others leave it open until the attempts are used
+// up, and AgentMissed does not count as one.
+const (
+	CallBackAnswered    CallBackResult = "answered"
+	CallBackNoAnswer    CallBackResult = "noanswer"
+	CallBackBusy        CallBackResult = "busy"
+	CallBackFailed      CallBackResult = "failed"
+	CallBackAgentMissed CallBackResult = "agent_missed"
+)
+
+// OwedCall is a caller who left without an agent.
+type OwedCall struct {
+	CallID   string
+	Queue    string
+	Language string
+	Caller   call.Number
+	Arrived  time.Time // the old place
+	Left     time.Time
+	Why      string // full, node_lost
+}
+
 // DeclineReason is why an offer came to nothing.
 type DeclineReason string
 

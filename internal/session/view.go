@@ -42,7 +42,8 @@ type View struct {
 	Identity  call.Identity `json:"identity"`
 	Called    string        `json:"called"`
 	Language  string        `json:"language"`
-	Node      string        `json:"node"` // of the flow
+	Node      string        `json:"node"`    // of the flow
+	Gateway   string        `json:"gateway"` // the gateway that has the call
 	Queue     string        `json:"queue"`
 	Position  int           `json:"position"`
 	Agent     string        `json:"agent"` // the person
