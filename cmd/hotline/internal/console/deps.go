@@ -14,7 +14,7 @@ import (
 
 // The interfaces of this file are what the console needs of the rest. The program wires them.
 
-// Deps are the parts that the console stands on. All must be set except Health.
+// Deps are the parts that the console stands on. All must be set but those that say what nil means.
 type Deps struct {
 	Calls   Calls
 	Desk    Desk
@@ -25,6 +25,7 @@ type Deps struct {
 	Staff   Staff
 	Audit   Audit
 	Health  Health // nil shows no warnings
+	Nodes   Nodes  // nil: this gateway stands alone, and the page of the nodes is hidden
 }
 
 // Calls is the live calls of this node.
@@ -99,9 +100,10 @@ type Queues interface {
 	Queues(ctx context.Context) ([]QueueState, error)
 }
 
-// Trunk is a carrier as the line sees it.
+// Trunk is a carrier as a gateway sees it.
 type Trunk struct {
 	Name     string        `json:"name"`
+	Node     string        `json:"node,omitempty"` // the gateway that tells; "" when it stands alone
 	Up       bool          `json:"up"`
 	Since    time.Time     `json:"since"`
 	RTT      time.Duration `json:"rtt"` // of the last OPTIONS, nanoseconds; 0 if none was answered
@@ -140,3 +142,38 @@ type Audit interface {
 type Health interface {
 	Warnings(ctx context.Context) []ops.Warning
 }
+
+// Node is a gateway of the cluster.
+type Node struct {
+	Name       string    `json:"name"`
+	Version    string    `json:"version"`
+	API        string    `json:"api"` // where the others reach it; "" if they cannot
+	SIP        string    `json:"sip"`
+	Started    time.Time `json:"started"`
+	ConfigHash string    `json:"config_hash"`
+	PolicyHash string    `json:"policy_hash"`
+	Draining   bool      `json:"draining"`
+	Calls      int       `json:"calls"`
+	Seen       time.Time `json:"seen"`  // its last heartbeat
+	Alive      bool      `json:"alive"` // the heartbeat is fresh
+	Self       bool      `json:"self"`  // it is the gateway that answers
+}
+
+// Nodes is the gateways of the cluster. Its acts have been checked and audited.
+type Nodes interface {
+	// List is every gateway, present or absent, by name.
+	List(ctx context.Context) ([]Node, error)
+	// Drain lets a gateway take no new calls and keep those it has; Resume lets it take calls again. The
+	// errors are ErrNoNode and ErrNodeAway, wrapped or not.
+	Drain(ctx context.Context, name, by string) error
+	Resume(ctx context.Context, name, by string) error
+	// Forget takes an absent gateway off the list; ErrNodeAlive when it is not.
+	Forget(ctx context.Context, name, by string) error
+}
+
+// The errors of acts on a gateway.
+var (
+	ErrNoNode    = errors.New("console: no such gateway")
+	ErrNodeAway  = errors.New("console: the gateway does not answer")
+	ErrNodeAlive = errors.New("console: the gateway is alive")
+)
