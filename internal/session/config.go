@@ -28,8 +28,21 @@ type Config struct {
 	AnnounceAgent bool `yaml:"announce_agent"`
 	// DefaultQueue takes callers whose flow failed, or who are in danger.
 	DefaultQueue string `yaml:"default_queue"`
+	// FlowStall is how long a caller may stand in the flow without a key and without a new node; then a
+	// person takes the call. 1 min to 30 min.
+	FlowStall time.Duration `yaml:"flow_stall"`
+	// CallBack is how callers who are owed a call are called.
+	CallBack CallBackConfig `yaml:"call_back"`
 	// Emergency is a section of its own in the file.
 	Emergency EmergencyConfig `yaml:"-"`
+}
+
+// CallBackConfig says how a caller is called back.
+type CallBackConfig struct {
+	// Trunk takes the calls; without one nobody is called back.
+	Trunk string `yaml:"trunk"`
+	// Ring is how long the caller's phone rings, 10 s to 2 min.
+	Ring time.Duration `yaml:"ring"`
 }
 
 // EmergencyConfig says how a caller in danger reaches a service (Art. 9(1)).
@@ -71,6 +84,8 @@ func Defaults() Config {
 		PositionEvery:  30 * time.Second,
 		AnnounceAgent:  true,
 		DefaultQueue:   "default",
+		FlowStall:      5 * time.Minute,
+		CallBack:       CallBackConfig{Ring: 45 * time.Second},
 		Emergency: EmergencyConfig{
 			DrillTrunk:  "loopback",
 			DrillNumber: "9",
@@ -102,6 +117,8 @@ func (c Config) Validate() error {
 	span("wrap_up", c.WrapUp, 0, 10*time.Minute)
 	span("message_limit", c.MessageLimit, 10*time.Second, 5*time.Minute)
 	span("position_every", c.PositionEvery, 15*time.Second, 5*time.Minute)
+	span("flow_stall", c.FlowStall, time.Minute, 30*time.Minute)
+	span("call_back.ring", c.CallBack.Ring, 10*time.Second, 2*time.Minute)
 	return errors.Join(append(errs, c.Emergency.validate()...)...)
 }
 

@@ -58,6 +58,9 @@ type Deps struct {
 	Intake     Intake
 	Journal    Journal
 	Desk       Desk
+	CallBacks  CallBacks                         // the ledger of callers who are owed a call; nil keeps none
+	Seal       func(call.Number) []byte          // seals a number in a checkpoint; nil leaves it out
+	Open       func([]byte) (call.Number, error) // opens what Seal made
 }
 
 // Manager runs the calls of a node and shows them to the console.

@@ -297,6 +297,10 @@ var (
 	ErrNoTask    = errors.New("session: there is no such call back any more")
 	ErrTaskTaken = errors.New("session: another agent is calling this number back")
 	ErrAgentBusy = errors.New("session: the agent is not free to call back")
+	// ErrCallBackOff answers a click on a node that has no trunk for it, no ledger, or no time left.
+	ErrCallBackOff = errors.New("session: this node calls nobody back; set session.call_back.trunk, or ask another node if this one drains")
+	// ErrCallBacksFull answers a click when as many callers are being called back as a node bears.
+	ErrCallBacksFull = errors.New("session: too many callers are being called back; try again in a minute")
 )
 
 // CallBackTask is a caller who is called back.
