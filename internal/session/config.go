@@ -28,11 +28,11 @@ type Config struct {
 	AnnounceAgent bool `yaml:"announce_agent"`
 	// DefaultQueue takes callers whose flow failed, or who are in danger.
 	DefaultQueue string `yaml:"default_queue"`
-	// FlowStall is how long a caller may stand in the flow without a key and without a new node; then a
-	// person takes the call. 1 min to 30 min.
-	FlowStall time.Duration `yaml:"flow_stall"`
 	// CallBack is how callers who are owed a call are called.
 	CallBack CallBackConfig `yaml:"call_back"`
+	// FlowStuck is how long the flow lets a caller stand still before it leads to a person. It is the
+	// flow's own setting (ivr.stuck_after), told here so that a flow that does not is seen.
+	FlowStuck time.Duration `yaml:"-"`
 	// Emergency is a section of its own in the file.
 	Emergency EmergencyConfig `yaml:"-"`
 }
@@ -84,7 +84,7 @@ func Defaults() Config {
 		PositionEvery:  30 * time.Second,
 		AnnounceAgent:  true,
 		DefaultQueue:   "default",
-		FlowStall:      5 * time.Minute,
+		FlowStuck:      5 * time.Minute,
 		CallBack:       CallBackConfig{Ring: 45 * time.Second},
 		Emergency: EmergencyConfig{
 			DrillTrunk:  "loopback",
@@ -117,7 +117,6 @@ func (c Config) Validate() error {
 	span("wrap_up", c.WrapUp, 0, 10*time.Minute)
 	span("message_limit", c.MessageLimit, 10*time.Second, 5*time.Minute)
 	span("position_every", c.PositionEvery, 15*time.Second, 5*time.Minute)
-	span("flow_stall", c.FlowStall, time.Minute, 30*time.Minute)
 	span("call_back.ring", c.CallBack.Ring, 10*time.Second, 2*time.Minute)
 	return errors.Join(append(errs, c.Emergency.validate()...)...)
 }
