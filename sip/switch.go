@@ -35,6 +35,15 @@ type Deps struct {
 	Bindings registrar.Bindings
 	// Node is this node's name, kept with each phone.
 	Node string
+	// Phones is where the gateways of a cluster tell one another their phones; nil for one that stands
+	// alone.
+	Phones registrar.Remote
+	// Peers tells where another gateway is reached ([Switch.NodeAddr] there), and whether it lives. It
+	// must not block; nil for one that stands alone.
+	Peers func(node string) (addr string, alive bool)
+	// NodeSecret is what the gateways of a cluster prove themselves with to one another, 32 bytes. It must
+	// be set when Config.Nodes listens.
+	NodeSecret []byte
 	// OnRegistered and OnExpired are told when an extension has a phone again, or none any more. They
 	// must not block, and may be nil.
 	OnRegistered, OnExpired func(extension string)
@@ -312,6 +321,9 @@ func (s *Switch) lineOf(phones bool, transport string) (*line, error) {
 	}
 	return nil, errClosed
 }
+
+// NodeAddr is host:port that other gateways reach this one at; "" when they do not, and before Open.
+func (s *Switch) NodeAddr() string { return "" }
 
 // Addr is where carriers, or phones, are served; the zero value before Open.
 func (s *Switch) Addr(phones bool) netip.AddrPort {

@@ -27,7 +27,21 @@ type Binding struct {
 	CallID    string         `json:"call_id"`
 	CSeq      uint32         `json:"cseq"`
 	UserAgent string         `json:"user_agent,omitempty"`
+	Since     time.Time      `json:"since"` // when the REGISTER came
 	Expires   time.Time      `json:"expires"`
+}
+
+// Phone is the identity of the phone itself, the same at every node that it registers at (RFC 5626
+// section 4.1): its instance, or the host and port of its Contact.
+func (b Binding) Phone() string {
+	if b.Instance != "" {
+		return b.Instance
+	}
+	var u sip.Uri
+	if err := sip.ParseUri(b.Contact, &u); err != nil {
+		return b.Contact
+	}
+	return strings.ToLower(u.Host) + ":" + strconv.Itoa(portOf(u))
 }
 
 // Key is the binding's identity among those of its extension: the contact without what may change from
@@ -59,8 +73,11 @@ func (b Binding) Dest() string {
 type Bindings interface {
 	// Put adds a binding, or replaces the one of the same extension and Key. It fails with ErrFull.
 	Put(ctx context.Context, b Binding) error
-	// Get lists an extension's bindings, the newest first.
+	// Get lists an extension's bindings, the newest first; those of this node before the others'.
 	Get(ctx context.Context, extension string) ([]Binding, error)
+	// Own lists those of an extension's bindings that are this node's, the newest first. It asks nobody
+	// else.
+	Own(ctx context.Context, extension string) ([]Binding, error)
 	// Remove drops a binding; one that is not there is no error.
 	Remove(ctx context.Context, extension, key string) error
 	// List lists all bindings.
@@ -97,6 +114,11 @@ func (m *Memory) Get(_ context.Context, extension string) ([]Binding, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.drop(extension, expired(time.Now()))), nil
+}
+
+// Own implements [Bindings].
+func (m *Memory) Own(ctx context.Context, extension string) ([]Binding, error) {
+	return m.Get(ctx, extension)
 }
 
 // Remove implements [Bindings].

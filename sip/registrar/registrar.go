@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,9 +44,8 @@ type Registrar struct {
 	metrics  *metrics
 
 	// mu holds each REGISTER from its reading of the bindings to its writing.
-	mu sync.Mutex
-	// mine is when the bindings of this node end, by extension and key.
-	mine map[string]map[string]time.Time
+	mu   sync.Mutex
+	mine *mine
 }
 
 // New makes a registrar.
@@ -63,7 +63,7 @@ func New(cfg Config, deps Deps) (*Registrar, error) {
 	r := &Registrar{
 		cfg: cfg, deps: deps, log: deps.Log, creds: deps.Credentials, bindings: deps.Bindings,
 		nonces: newNonces(cfg.NonceLife), guard: newGuard(cfg.MaxFailures, cfg.Lockout),
-		metrics: newMetrics(deps.Registerer), mine: map[string]map[string]time.Time{},
+		metrics: newMetrics(deps.Registerer), mine: newMine(),
 	}
 	r.resume()
 	return r, nil
@@ -82,10 +82,7 @@ func (r *Registrar) resume() {
 		if b.Node != r.deps.Node {
 			continue
 		}
-		if r.mine[b.Extension] == nil {
-			r.mine[b.Extension] = map[string]time.Time{}
-		}
-		r.mine[b.Extension][b.Key()] = b.Expires
+		r.mine.set(phone{b.Extension, b.Key()}, b.Expires)
 		r.metrics.bindings.Inc()
 	}
 }
@@ -93,6 +90,25 @@ func (r *Registrar) resume() {
 // Lookup lists an extension's phones, the newest first.
 func (r *Registrar) Lookup(ctx context.Context, extension string) ([]Binding, error) {
 	return r.bindings.Get(ctx, extension)
+}
+
+// Local tells whether an extension has a phone at this node. It asks memory alone, and never blocks.
+func (r *Registrar) Local(extension string) bool { return r.mine.has(extension) }
+
+// Owners lists the nodes that an extension's phones are registered at: this one first, then those with
+// the newest phones.
+func (r *Registrar) Owners(ctx context.Context, extension string) ([]string, error) {
+	all, err := r.bindings.Get(ctx, extension)
+	if err != nil {
+		return nil, err
+	}
+	var nodes []string
+	for _, b := range all {
+		if !slices.Contains(nodes, b.Node) {
+			nodes = append(nodes, b.Node)
+		}
+	}
+	return nodes, nil
 }
 
 // Serve answers a REGISTER.
@@ -147,9 +163,11 @@ func (r *Registrar) register(ctx context.Context, req *sip.Request, ext string) 
 	if to := req.To(); to == nil || to.Address.User != ext {
 		return nil, &Refusal{Status: 403, result: denied}
 	}
+	had := r.mine.has(ext)
+	defer func() { r.tell(ctx, ext, had) }()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	old, err := r.bindings.Get(ctx, ext)
+	old, err := r.bindings.Own(ctx, ext)
 	if err != nil {
 		return nil, r.away(err)
 	}
@@ -187,7 +205,7 @@ func (r *Registrar) changes(req *sip.Request, ext string, old []Binding) ([]chan
 	}
 	base := Binding{Extension: ext, Source: netip.AddrPortFrom(source.Addr().Unmap(), source.Port()),
 		Transport: strings.ToLower(req.Transport()), Node: r.deps.Node, CallID: callID.Value(),
-		CSeq: cseq.SeqNo, UserAgent: clip(header(req, "User-Agent"))}
+		CSeq: cseq.SeqNo, UserAgent: clip(header(req, "User-Agent")), Since: time.Now()}
 	for _, o := range old {
 		// An older REGISTER of the same phone that comes late must not undo a newer one.
 		if o.CallID == base.CallID && base.CSeq <= o.CSeq {
@@ -261,7 +279,6 @@ func (r *Registrar) lasts(req *sip.Request, c *sip.ContactHeader) (time.Duration
 
 // apply writes the changes; r.mu is held.
 func (r *Registrar) apply(ctx context.Context, ext string, changes []change, old []Binding) error {
-	had := len(r.mine[ext])
 	kind := queried
 	for _, c := range changes {
 		if err := r.replace(ctx, c, old); err != nil {
@@ -277,24 +294,27 @@ func (r *Registrar) apply(ctx context.Context, ext string, changes []change, old
 		if err := r.bindings.Put(ctx, c.Binding); err != nil {
 			return err
 		}
-		if r.mine[ext] == nil {
-			r.mine[ext] = map[string]time.Time{}
-		}
 		kind = refreshed
-		if _, ok := r.mine[ext][c.Key()]; !ok {
+		if r.mine.set(phone{ext, c.Key()}, c.Expires) {
 			kind = registered
 			r.metrics.bindings.Inc()
 		}
-		r.mine[ext][c.Key()] = c.Expires
 	}
 	r.metrics.count(kind)
-	switch has := len(r.mine[ext]); {
-	case had == 0 && has > 0:
-		r.deps.OnRegistered(ext)
-	case had > 0 && has == 0:
-		r.deps.OnExpired(ext)
-	}
 	return nil
+}
+
+// tell tells that an extension's first phone came to this node, or that the last one left and none is at
+// another node. It may wait for the other nodes' phones to be read, so r.mu is not held.
+func (r *Registrar) tell(ctx context.Context, ext string, had bool) {
+	switch has := r.mine.has(ext); {
+	case !had && has:
+		r.deps.OnRegistered(ext)
+	case had && !has:
+		if elsewhere, err := r.bindings.Get(ctx, ext); err != nil || len(elsewhere) == 0 {
+			r.deps.OnExpired(ext)
+		}
+	}
 }
 
 // replace drops the former contact of the phone that a change is of (the same instance, RFC 5626
@@ -312,7 +332,7 @@ func (r *Registrar) replace(ctx context.Context, c change, old []Binding) error 
 
 // trim lists an extension's bindings after it dropped the oldest beyond MaxContacts.
 func (r *Registrar) trim(ctx context.Context, ext string) ([]Binding, error) {
-	all, err := r.bindings.Get(ctx, ext)
+	all, err := r.bindings.Own(ctx, ext)
 	if err != nil {
 		return nil, err
 	}
@@ -332,12 +352,8 @@ func (r *Registrar) forget(ctx context.Context, ext, key string) error {
 	if err := r.bindings.Remove(ctx, ext, key); err != nil {
 		return fmt.Errorf("remove a binding: %w", err)
 	}
-	if _, ok := r.mine[ext][key]; ok {
-		delete(r.mine[ext], key)
+	if r.mine.drop(phone{ext, key}) {
 		r.metrics.bindings.Dec()
-	}
-	if len(r.mine[ext]) == 0 {
-		delete(r.mine, ext)
 	}
 	return nil
 }
@@ -356,25 +372,21 @@ func (r *Registrar) Run(ctx context.Context) error {
 	}
 }
 
+// expire drops the phones whose time is over.
 func (r *Registrar) expire(ctx context.Context, now time.Time) {
+	lost := map[string]bool{}
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	for ext, keys := range r.mine {
-		gone := 0
-		for key, at := range keys {
-			if now.Before(at) {
-				continue
-			}
-			if err := r.forget(ctx, ext, key); err != nil {
-				r.log.Warn("an expired phone stays in the store", "error", err)
-				continue
-			}
-			gone++
+	for _, p := range r.mine.due(now) {
+		if err := r.forget(ctx, p.extension, p.key); err != nil {
+			r.log.Warn("an expired phone stays in the store", "error", err)
+			continue
 		}
-		r.metrics.expired.Add(float64(gone))
-		if gone > 0 && len(r.mine[ext]) == 0 {
-			r.deps.OnExpired(ext)
-		}
+		r.metrics.expired.Inc()
+		lost[p.extension] = true
+	}
+	r.mu.Unlock()
+	for ext := range lost {
+		r.tell(ctx, ext, true)
 	}
 }
 

@@ -306,7 +306,7 @@ func TestRoom(t *testing.T) {
 // away is a store that has gone.
 type away struct{ Bindings }
 
-func (away) Get(context.Context, string) ([]Binding, error) { return nil, errors.New("gone") }
+func (away) Own(context.Context, string) ([]Binding, error) { return nil, errors.New("gone") }
 
 func TestStoreAway(t *testing.T) {
 	b := newBench(t, nil)
