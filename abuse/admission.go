@@ -49,6 +49,17 @@ type Deps struct {
 	Now   func() time.Time // the node's clock; scores and leases have that of Redis
 	Log   *slog.Logger
 	Reg   prometheus.Registerer // may be nil
+	// Vault agrees the keys of several nodes; nil is a node that stands alone.
+	Vault Vault
+	// Peers names the living nodes, as their audit chains are named; this node may be among them. It is
+	// called for each call, and must not block. nil is a node that stands alone.
+	Peers func() []string
+}
+
+// Vault agrees on secrets between nodes: the first to offer one under a name wins, and all get it.
+type Vault interface {
+	Agree(ctx context.Context, name string, fresh []byte) (agreed []byte, err error)
+	Forget(ctx context.Context, name string) error
 }
 
 // New reads the policy, the keys and the measures of the node's chain. It asks nothing of Redis. A chain
