@@ -17,6 +17,7 @@ import (
 
 	"github.com/hotline12345/gateway/abuse"
 	"github.com/hotline12345/gateway/cmd/hotline/internal/console"
+	"github.com/hotline12345/gateway/cmd/hotline/internal/nodes"
 	"github.com/hotline12345/gateway/cmd/hotline/internal/ops"
 	"github.com/hotline12345/gateway/internal/audit"
 	"github.com/hotline12345/gateway/internal/intake"
@@ -48,6 +49,7 @@ type Config struct {
 	Queue     queue.Config            `yaml:"queue"`
 	Abuse     abuse.Config            `yaml:"abuse"`
 	Store     store.Config            `yaml:"store"`
+	Nodes     nodes.Config            `yaml:"nodes"`
 	Recording recording.Config        `yaml:"recording"`
 	Intake    intake.Config           `yaml:"intake"`
 	Journal   journal.Config          `yaml:"journal"`
@@ -62,7 +64,7 @@ func Defaults(data string) Config {
 	c := Config{
 		Data: data, DrainFor: 2 * time.Minute, LogLevel: "info",
 		Session: session.Defaults(), SIP: sip.Defaults(), IVR: ivr.Defaults(), Prompts: prompt.Defaults(),
-		Queue: queue.Defaults(), Abuse: abuse.Defaults(), Store: store.Defaults(), Recording: recording.Defaults(),
+		Queue: queue.Defaults(), Abuse: abuse.Defaults(), Store: store.Defaults(), Nodes: nodes.Defaults(), Recording: recording.Defaults(),
 		Intake: intake.Defaults(), Journal: journal.Defaults(), Audit: audit.Defaults(), Staff: staff.Defaults(),
 		HTTP: ops.Defaults(), Console: console.Defaults(),
 	}
@@ -179,7 +181,7 @@ func (c Config) Validate() error {
 	}{
 		{"session", c.Session.Validate}, {"sip", c.SIP.Validate}, {"ivr", c.IVR.Validate},
 		{"prompts", c.Prompts.Validate}, {"queue", c.Queue.Validate}, {"abuse", c.Abuse.Validate},
-		{"store", c.Store.Validate}, {"recording", c.Recording.Validate}, {"intake", c.Intake.Validate},
+		{"store", c.Store.Validate}, {"nodes", c.Nodes.Validate}, {"recording", c.Recording.Validate}, {"intake", c.Intake.Validate},
 		{"journal", c.Journal.Validate}, {"audit", c.Audit.Validate}, {"staff", c.Staff.Validate},
 		{"http", c.HTTP.Validate}, {"console", c.Console.Validate},
 	} {
@@ -239,6 +241,9 @@ func (c Config) crossCheck() (errs []error) {
 		}
 	} else if _, ok := trunks[c.Emergency.DrillTrunk]; !ok {
 		known("emergency.drill_trunk", c.Emergency.DrillTrunk)
+	}
+	if c.Nodes.Clustered() && c.Store.Embedded() {
+		errs = append(errs, errors.New("nodes.secret_file: gateways meet in a Redis of their own, and this one has it inside; write store.addrs, or leave secret_file empty"))
 	}
 	queues := map[string]bool{}
 	for _, q := range c.Queue.Queues {
