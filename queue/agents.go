@@ -16,14 +16,15 @@ const reasonNodeLost = "node_lost"
 // Agent is a person at a phone.
 type Agent struct {
 	ID        string         // the person; letters, digits, '.', '-' and '_', at most 64
-	Extension string         // the phone, of the same letters; at this node
+	Extension string         // the phone, of the same letters
+	Node      string         // the node where the phone is registered; "" is this one
 	Queues    map[string]int // level by queue, 1 to 9: the lowest level with an idle agent is rung
 }
 
 var agentName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
-// Login lets an agent take calls at a phone of this node. An agent who is logged in moves to the phone and
-// the queues named and keeps the state.
+// Login lets an agent take calls at a phone. An agent who is logged in moves to the phone, its node and the
+// queues named, and keeps the state and the call; a pause that began with the death of the phone's node ends.
 func (q *Queue) Login(ctx context.Context, a Agent) error {
 	if !agentName.MatchString(a.ID) || !agentName.MatchString(a.Extension) {
 		return fmt.Errorf("queue: log in %q at %q: no such names are allowed", a.ID, a.Extension)

@@ -21,8 +21,18 @@ type Config struct {
 	// StoreTimeout is how long an operation waits for Redis before the node queues on its own; 10 ms to
 	// 5 s, default 100 ms.
 	StoreTimeout time.Duration `yaml:"store_timeout"`
-	// DeadAfter is the silence after which a node is taken for dead; 2 s to 60 s, default 5 s.
-	DeadAfter time.Duration `yaml:"dead_after"`
+	// DeadAfter is the silence after which a node is taken for dead; 2 s to 60 s, default 4 s: with a beat and a
+	// sweep each half second its callers are in the ledger within 5 s.
+	DeadAfter time.Duration  `yaml:"dead_after"`
+	CallBack  CallBackConfig `yaml:"call_back"`
+}
+
+// CallBackConfig is the rules of the ledger of callers who are owed a call back.
+type CallBackConfig struct {
+	Attempts int           `yaml:"attempts"` // then the task is closed as unreached; 1 to 20, default 3
+	Between  time.Duration `yaml:"between"`  // between two attempts, as advice on the page; 0 to 24 h, default 10 min
+	Keep     time.Duration `yaml:"keep"`     // how long closed tasks stay visible; 1 h to 14 days, default 72 h
+	Max      int           `yaml:"max"`      // open tasks, beyond which the oldest is dropped; 100 to 100000, default 20000
 }
 
 // QueueConfig is one queue.
@@ -50,7 +60,8 @@ func Defaults() Config {
 	return Config{
 		Queues:   []QueueConfig{DefaultQueue("default", "综合", "General")},
 		Strategy: StrategyLongestIdle, AutoPauseAfter: 1, RedialWindow: 120 * time.Second,
-		ShortAbandon: 5 * time.Second, StoreTimeout: 100 * time.Millisecond, DeadAfter: 5 * time.Second,
+		ShortAbandon: 5 * time.Second, StoreTimeout: 100 * time.Millisecond, DeadAfter: 4 * time.Second,
+		CallBack: CallBackConfig{Attempts: 3, Between: 10 * time.Minute, Keep: 72 * time.Hour, Max: 20000},
 	}
 }
 
@@ -116,5 +127,13 @@ func (c Config) Validate() error {
 	between("short_abandon", c.ShortAbandon, 0, time.Minute)
 	between("store_timeout", c.StoreTimeout, 10*time.Millisecond, 5*time.Second)
 	between("dead_after", c.DeadAfter, 2*time.Second, time.Minute)
+	between("call_back.between", c.CallBack.Between, 0, 24*time.Hour)
+	between("call_back.keep", c.CallBack.Keep, time.Hour, 14*24*time.Hour)
+	if c.CallBack.Attempts < 1 || c.CallBack.Attempts > 20 {
+		bad("call_back.attempts: %d is out of range; write 1 to 20, e.g. 3", c.CallBack.Attempts)
+	}
+	if c.CallBack.Max < 100 || c.CallBack.Max > 100000 {
+		bad("call_back.max: %d is out of range; write 100 to 100000, e.g. 20000", c.CallBack.Max)
+	}
 	return errors.Join(errs...)
 }

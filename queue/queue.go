@@ -31,7 +31,11 @@ type Deps struct {
 	// Owns tells whether the phone of an extension is registered at this node. It must not block.
 	Owns func(extension string) bool
 	// Pseudonym is a keyed hash of a number, under which a caller's place is kept for a redial.
-	Pseudonym  func(call.Number) string
+	Pseudonym func(call.Number) string
+	// Seal and Open keep a number in the ledger, which lies in Redis; nil keeps no ledger.
+	Seal       func(call.Number) []byte
+	Open       func([]byte) (call.Number, error)
+	Ledger     Ledger // this node's durable copy of the ledger; nil keeps none
 	Log        *slog.Logger
 	Registerer prometheus.Registerer // nil registers nothing
 }

@@ -262,6 +262,8 @@ func (j *Journal) Sweep(ctx context.Context, now time.Time) error {
 		{"DELETE FROM timeline WHERE id IN (SELECT id FROM timeline WHERE at < ? LIMIT ?)", old},
 		{"DELETE FROM load WHERE (queue, at) IN (SELECT queue, at FROM load WHERE at < ? LIMIT ?)",
 			now.Add(-j.cfg.LoadRetention).UnixMicro()},
+		{"DELETE FROM callback WHERE id IN (SELECT id FROM callback WHERE open = 0 AND updated < ? LIMIT ?)",
+			now.Add(-closedCallBacks).UnixMicro()},
 	} {
 		for more := true; more; {
 			n, err := j.sweepOnce(ctx, s.query, s.before)

@@ -1,4 +1,5 @@
-// Package journal is the node's book of calls: detail records, timelines, checkpoints, load samples.
+// Package journal is the node's book of calls: detail records, timelines, checkpoints, load samples, and a copy
+// of the callers who are owed a call back.
 //
 // It is one SQLite file in WAL mode with one writer. What is to be written waits in a bounded buffer
 // and is written in batches, a transaction each, with synchronous=FULL: a batch costs one fsync
@@ -153,6 +154,14 @@ CREATE TABLE load (
 	PRIMARY KEY (queue, at)
 ) WITHOUT ROWID;
 CREATE INDEX load_at ON load (at);
+`, `
+CREATE TABLE callback (
+	id      TEXT PRIMARY KEY,
+	updated INTEGER NOT NULL,
+	open    INTEGER NOT NULL,
+	body    BLOB NOT NULL      -- its owner's; numbers in it are sealed
+) WITHOUT ROWID;
+CREATE INDEX callback_updated ON callback (updated);
 `}
 
 // migrate brings the schema up to date, a transaction a step. A book of a later version is refused.

@@ -17,7 +17,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hotline_journal_batch_seconds",
 			Help: "Time to write a batch.", Buckets: []float64{.001, .005, .02, .05, .1, .25, .5, 1, 5}}),
 	}
-	for _, k := range []string{"cdr", "entry", "checkpoint", "load", "sweep", "full", "slow"} {
+	for _, k := range []string{"cdr", "entry", "checkpoint", "load", "callback", "sweep", "full", "slow"} {
 		m.errors.WithLabelValues(k)
 	}
 	if reg != nil {
