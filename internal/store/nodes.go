@@ -35,6 +35,7 @@ var nodeName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 type Node struct {
 	Name       string    `json:"name"`
 	Version    string    `json:"version"`
+	Schema     int       `json:"schema"` // the form of what gateways share; two forms cannot stand side by side
 	API        string    `json:"api"` // where peers reach its API, as a URL
 	SIP        string    `json:"sip"` // where peers send SIP, host:port; "" takes none
 	Started    time.Time `json:"started"`

@@ -21,13 +21,9 @@ import (
 // askFor bounds an ordinary question, so that a frozen gateway keeps nobody waiting.
 const askFor = time.Second
 
-// What a question to another gateway fails with.
-var (
-	// ErrUnknown says that there is no such gateway in the cluster.
-	ErrUnknown = errors.New("nodes: there is no such gateway")
-	// ErrAway says that a gateway is absent or does not answer. What it was asked to do may have been done.
-	ErrAway = errors.New("nodes: the gateway does not answer")
-)
+// ErrAway says that a gateway is absent or does not answer. What it was asked to do may have been done. One
+// that does not exist is store.ErrNodeUnknown.
+var ErrAway = errors.New("nodes: the gateway does not answer")
 
 // Fault is an error in words, as one gateway tells it to another. Kind is the name of an error that both
 // know, or "".
@@ -119,7 +115,7 @@ func (c *Cluster) living(name string) (store.Node, error) {
 	i := slices.IndexFunc(all, func(n store.Node) bool { return n.Name == name })
 	switch {
 	case i < 0 || name == c.name:
-		return store.Node{}, fmt.Errorf("%w: %s", ErrUnknown, name)
+		return store.Node{}, fmt.Errorf("%w: %s", store.ErrNodeUnknown, name)
 	case !all[i].Alive:
 		return store.Node{}, fmt.Errorf("%w: %s was last seen %s ago", ErrAway, name, time.Since(all[i].Seen).Round(time.Second))
 	case all[i].API == "":

@@ -26,6 +26,10 @@ const (
 	aliveFor = 4 * time.Second
 )
 
+// schema is the form of what the gateways keep in Redis and ask one another. A version that changes it so that
+// an older one would misread it counts it up.
+const schema = 1
+
 // Registry is where the gateways of a cluster meet: a *store.Nodes.
 type Registry interface {
 	Beat(ctx context.Context, self store.Node) ([]store.Node, error)
@@ -117,7 +121,7 @@ func (c *Cluster) Alone() bool { return !c.cfg.Clustered() }
 // self is what this gateway says of itself now.
 func (c *Cluster) self() store.Node {
 	n := c.deps.Self()
-	n.Started, n.Seen, n.Alive = c.started, time.Now(), true
+	n.Schema, n.Started, n.Seen, n.Alive = schema, c.started, time.Now(), true
 	if c.listen != nil {
 		scheme, addr := "http://", c.cfg.Advertise
 		if c.cfg.TLS.CertFile != "" {
@@ -131,8 +135,9 @@ func (c *Cluster) self() store.Node {
 	return n
 }
 
-// Join says for the first time that this gateway lives, unless another of its name does. It waits for a
-// name's former holder to be seen as gone. With Redis away there is nobody to be asked, and it succeeds.
+// Join says for the first time that this gateway lives, unless another of its name does, or one that shares
+// in another form. It waits for a name's former holder to be seen as gone. With Redis away there is nobody to
+// be asked, and it succeeds.
 func (c *Cluster) Join(ctx context.Context) error {
 	if c.Alone() {
 		return nil
@@ -141,6 +146,12 @@ func (c *Cluster) Join(ctx context.Context) error {
 	if err != nil {
 		c.deps.Log.Warn("the other gateways are not known yet", "err", err)
 		return nil
+	}
+	for _, n := range all {
+		if n.Alive && n.Name != c.name && n.Schema != schema {
+			return fmt.Errorf("nodes: gateway %s (version %s) keeps what is shared in form %d, this one in form %d: they cannot stand side by side; end that one first, or run its version here",
+				n.Name, n.Version, n.Schema, schema)
+		}
 	}
 	if err := c.unique(ctx, all); err != nil {
 		return err
