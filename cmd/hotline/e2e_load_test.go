@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,90 +19,155 @@ import (
 	"github.com/hotline12345/gateway/internal/audit"
 	"github.com/hotline12345/gateway/internal/session"
 	"github.com/hotline12345/gateway/internal/staff"
-	"github.com/hotline12345/gateway/queue"
 )
 
-// TestLoad100 is the measurement of `make bench`: a hundred calls at once, of which fifty are in talk
-// and recorded, and fifty wait with music. The callers and the agents' phones run in this process.
-func TestLoad100(t *testing.T) {
+// TestLoad100 and TestLoad1300 are the measurements of `make bench`: calls that wait with music, and calls
+// in talk that are recorded, in one gateway. Callers and agents' phones run in this process, on the same
+// machine. With HOTLINE_PROFILE=file a CPU profile of the gateway is written there.
+func TestLoad100(t *testing.T)  { load(t, 50, 50) }
+func TestLoad1300(t *testing.T) { load(t, 300, 1000) }
+
+func load(t *testing.T, talks, waits int) {
 	if os.Getenv("HOTLINE_BENCH") != "1" {
 		t.Skip("a measurement; HOTLINE_BENCH=1 runs it")
 	}
-	const calls, talks, span = 100, 50, 20 * time.Second
-	g := newGateway(t, "sip.media.receive_buffer=0")
-	people(t, g, talks)
+	const span = 30 * time.Second
+	g := newGateway(t, "ivr.flows="+toQueue(t), "ivr.default=queue", "sip.max_calls=2000", "sip.media.port_min=10000", "sip.media.port_max=17999",
+		"queue.queues=[{name: default, display: {zh: 综合, en: General}, max_waiting: 2000, ring: 20s, wrapup: 0s}]",
+		"sip.trunks=[{name: loopback, sources: [127.0.0.0/8], identity: pai, max_calls: 2000}]")
+	people(t, g, 2001, talks)
+	profile := os.Getenv("HOTLINE_PROFILE")
+	at := fmt.Sprintf("127.0.0.1:%d", freePort(t, "tcp"))
+	if profile != "" {
+		t.Setenv(profileAt, at)
+	}
 	g.start()
-	var agents, callers, lines []*line
-	var phones []*phone
+	c := newCrowd(t)
 	for n := range talks {
 		extension := strconv.Itoa(2001 + n)
-		p := newPhone(t, extension, g.phones).answering(1100)
-		p.register(g.people[extension].secret)
+		if status := c.desk(extension, g, func() time.Duration { return 0 }).register(600); status != 200 {
+			t.Fatalf("REGISTER of %s: %d", extension, status)
+		}
 		g.login(extension)
-		phones = append(phones, p)
 	}
-	pace := time.NewTicker(50 * time.Millisecond) // twenty new calls a second
+	calls := talks + waits
+	pace := time.NewTicker(25 * time.Millisecond) // forty new calls a second
 	defer pace.Stop()
 	for n := range calls {
 		<-pace.C
-		callers = append(callers, newPhone(t, fmt.Sprintf("136%08d", n), g.carriers).dial("12345").speak(700))
+		c.dial(&visit{number: fmt.Sprintf("136%08d", n), speaks: true, gateways: []*gateway{g}})
 	}
-	for _, l := range callers {
-		l.connected() // the default flow leads everyone to the queue
-	}
-	for _, p := range phones {
-		agents = append(agents, receiveIn(t, 60*time.Second, p.user+" rings", p.incoming))
-	}
-	lines = append(append(lines, callers...), agents...)
-	until(t, 60*time.Second, "half of the calls talk and half wait", func() bool {
+	until(t, 120*time.Second, "all are answered, and every agent talks", func() bool {
 		talking, waiting := 0, 0
-		for _, v := range g.calls() {
-			talking += btoi(v.Stage == session.StageTalk && v.Evidence == "recorded")
-			waiting += btoi(v.Stage == session.StageQueue)
-		}
-		return talking == talks && waiting == calls-talks
+		c.look(func() {
+			for _, v := range c.visits {
+				talking += btoi(v.ring != nil && v.ended.IsZero())
+				waiting += btoi(v.ring == nil && !v.answered.IsZero() && v.ended.IsZero())
+			}
+		})
+		return talking == talks && waiting == waits
 	})
+	recorded := 0
+	for _, v := range g.calls() {
+		recorded += btoi(v.Stage == session.StageTalk && v.Evidence == "recorded")
+	}
+	if recorded != talks {
+		t.Errorf("%d calls are recorded, want %d", recorded, talks)
+	}
+	time.Sleep(6 * time.Second) // the first reports come, and the burst of the beginning is over
 
-	before, heard := cpu(t, g), packets(lines)
-	start := time.Now()
-	<-time.After(span) // the time of the measurement
-	used, took := cpu(t, g)-before, time.Since(start)
-	got, rss, goroutines := packets(lines)-heard, status(t, g, "VmRSS:"), metric(t, g, "go_goroutines")
-	var lost int64
-	for _, l := range lines {
-		l.sound.Lock()
-		lost += l.lost
-		l.sound.Unlock()
-	}
-	for _, l := range slices.Backward(callers) { // what the gateway lists are the latest 50: those in talk
-		l.hangup()
-	}
-	var dropped, lostIn uint64
-	until(t, 30*time.Second, "the calls have ended", func() bool { return len(g.calls()) == 0 })
-	for _, cdr := range g.cdrs(50) {
-		lostIn += cdr.CallerLeg.Lost
-		dropped += cdr.CallerLeg.SinkDropped
-		if cdr.AgentLeg != nil {
-			lostIn += cdr.AgentLeg.Lost
+	c.look(func() {
+		for _, p := range c.parties {
+			p.stream.forget()
 		}
+	})
+	before, own, heard := cpu(t, g.proc.cmd.Process.Pid), cpu(t, os.Getpid()), c.hearings()
+	start := time.Now()
+	if profile != "" {
+		fetch(t, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", at, int(span.Seconds())-5), profile)
 	}
+	time.Sleep(time.Until(start.Add(span))) // the time of the measurement
+	took := time.Since(start)
+	used, mine, then := cpu(t, g.proc.cmd.Process.Pid)-before, cpu(t, os.Getpid())-own, c.hearings()
+	rss, goroutines, files := status(t, g, "VmRSS:"), metric(t, g, "go_goroutines"), metric(t, g, "process_open_fds")
+	dropped := metric(t, g, "hotline_rtp_sink_dropped_frames_total")
+	time.Sleep(6 * time.Second) // the last reports
+	sum := then.minus(heard)
+	sum.lostThere = c.hearings().lostThere - heard.lostThere
+
 	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "CALLS\tIN TALK, RECORDED\tWAITING\tSECONDS\tCPU OF ONE CORE\tRSS\tGOROUTINES\tRTP TO PEERS\tLOST\tRTP LOST IN THE GATEWAY\tDROPPED BY RECORDINGS\tCORES\t")
-	fmt.Fprintf(w, "%d\t%d\t%d\t%.1f\t%.1f %%\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t\n", calls, talks, calls-talks, took.Seconds(),
-		100*used.Seconds()/took.Seconds(), rss, goroutines, got, lost, lostIn, dropped, runtime.NumCPU())
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	share := func(d time.Duration) float64 { return 100 * d.Seconds() / took.Seconds() }
+	fmt.Fprintf(w, "calls, in talk and recorded, waiting with music\t%d, %d, %d\n", calls, talks, waits)
+	fmt.Fprintf(w, "seconds, cores\t%.1f, %d\n", took.Seconds(), runtime.NumCPU())
+	fmt.Fprintf(w, "CPU of the gateway, of one core\t%.1f %%\n", share(used))
+	fmt.Fprintf(w, "CPU of the crowd, of one core\t%.1f %%\n", share(mine))
+	fmt.Fprintf(w, "RSS, goroutines, open files of the gateway\t%s, %s, %s\n", rss, goroutines, files)
+	fmt.Fprintf(w, "RTP from the gateway, lost\t%d, %d\n", sum.got, sum.lost)
+	fmt.Fprintf(w, "RTP to the gateway, lost by its reports\t%d, %d\n", sum.said, sum.lostThere)
+	fmt.Fprintf(w, "a packet came after its time by, at most (waiting)\t%v\n", then.worst.Round(100*time.Microsecond))
+	fmt.Fprintf(w, "frames that recordings dropped\t%s\n", dropped)
+	fmt.Fprintf(w, "turns that the crowd was too late for\t%d\n", c.sound.skipped.Load())
 	_ = w.Flush()
 	t.Logf("\n%s", b.String())
-	if lost != 0 || lostIn != 0 || dropped != 0 {
-		t.Errorf("%d packets were lost on the way to the peers, %d on the way from them, %d frames of recordings", lost, lostIn, dropped)
+	if sum.lost != 0 || sum.lostThere != 0 || dropped != "0" {
+		t.Errorf("%d packets were lost on the way from the gateway, %d on the way to it, %s frames of recordings", sum.lost, sum.lostThere, dropped)
 	}
-	if want := uint64(took.Seconds()*50) * uint64(len(lines)); got < want*98/100 {
-		t.Errorf("the peers got %d packets, want about %d", got, want)
+	if want := uint64(took.Seconds()*50) * uint64(calls+talks); sum.got < want*98/100 {
+		t.Errorf("the crowd got %d packets, want about %d", sum.got, want)
 	}
-	for n := range talks {
-		g.awaitAgent(strconv.Itoa(2001+n), queue.Idle)
-	}
+	c.noFaults()
+	c.hangupAll()
+	until(t, 60*time.Second, "the calls have ended", func() bool { return len(g.calls()) == 0 })
 	g.stop()
+}
+
+// fetch writes what an address gives to a file.
+func fetch(t *testing.T, url, file string) {
+	t.Helper()
+	res, err := http.Get(url) //nolint:gosec // of the gateway under test
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hearings is how well all who are in a call hear; worst is of those who wait.
+func (c *crowd) hearings() (sum hearing) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.parties {
+		h := p.stream.hearing()
+		sum.said, sum.lostThere, sum.got, sum.lost = sum.said+h.said, sum.lostThere+h.lostThere, sum.got+h.got, sum.lost+h.lost
+		if p.visit != nil && p.visit.ring == nil {
+			sum.worst = max(sum.worst, h.worst)
+		}
+	}
+	return sum
+}
+
+func (h hearing) minus(o hearing) hearing {
+	return hearing{said: h.said - o.said, got: h.got - o.got, lost: h.lost - o.lost}
+}
+
+// hangupAll lets every caller hang up, those who wait first, so that none of them is served still.
+func (c *crowd) hangupAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, waits := range []bool{true, false} {
+		for _, p := range c.parties {
+			if p.visit != nil && (p.visit.ring == nil) == waits {
+				p.hangup()
+			}
+		}
+	}
 }
 
 func btoi(b bool) int {
@@ -114,7 +178,7 @@ func btoi(b bool) int {
 }
 
 // people makes agents with a phone each, before the gateway's first start.
-func people(t *testing.T, g *gateway, n int) {
+func people(t *testing.T, g *gateway, first, n int) {
 	t.Helper()
 	ctx := context.Background()
 	log, err := audit.Open(audit.Defaults(), filepath.Join(g.data(), "audit"), "test", time.Now, slog.New(slog.DiscardHandler), nil)
@@ -126,7 +190,7 @@ func people(t *testing.T, g *gateway, n int) {
 		t.Fatal(err)
 	}
 	for i := range n {
-		id := strconv.Itoa(2001 + i)
+		id := strconv.Itoa(first + i)
 		g.people[id] = credentials{secret: "secret" + id}
 		p := staff.Person{ID: id, Name: id, Roles: []staff.Role{staff.Agent}, Extension: id, Queues: map[string]int{"default": 1}, Language: "zh"}
 		if err := d.Add(ctx, p, "test"); err != nil {
@@ -144,19 +208,10 @@ func people(t *testing.T, g *gateway, n int) {
 	}
 }
 
-func packets(lines []*line) (n uint64) {
-	for _, l := range lines {
-		l.sound.Lock()
-		n += l.heard
-		l.sound.Unlock()
-	}
-	return n
-}
-
-// cpu is the time that the gateway's process has used, in user mode and in the kernel (proc(5)).
-func cpu(t *testing.T, g *gateway) time.Duration {
+// cpu is the time that a process has used, in user mode and in the kernel (proc(5)).
+func cpu(t *testing.T, pid int) time.Duration {
 	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", g.proc.cmd.Process.Pid))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		t.Fatal(err)
 	}

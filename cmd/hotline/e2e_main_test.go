@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	_ "net/http/pprof" // of a gateway under measurement
 	"net/netip"
 	"os"
 	"os/exec"
@@ -29,11 +31,17 @@ import (
 // tests have.
 func TestMain(m *testing.M) {
 	if os.Getenv("HOTLINE_E2E") == "1" {
+		if at := os.Getenv(profileAt); at != "" {
+			go func() { _ = http.ListenAndServe(at, http.DefaultServeMux) }() //nolint:gosec // of a measurement, on loopback
+		}
 		main()
 		os.Exit(0)
 	}
 	testscript.Main(m, map[string]func(){"hotline": main})
 }
+
+// profileAt is the variable that lets a gateway serve its profiles at an address.
+const profileAt = "HOTLINE_E2E_PROFILE"
 
 // need skips a test whose tool is not installed; in continuous integration it fails.
 func need(t *testing.T, tools ...string) {
