@@ -8,6 +8,7 @@ import (
 
 	"github.com/hotline12345/gateway/internal/session"
 	"github.com/hotline12345/gateway/internal/staff"
+	"github.com/hotline12345/gateway/internal/store"
 )
 
 // failures are the errors that have a text for people; all others are ours.
@@ -23,6 +24,13 @@ var failures = []struct {
 	{staff.ErrExtensionBusy, http.StatusConflict, "error.extensionbusy"},
 	{staff.ErrNoExtension, http.StatusUnprocessableEntity, "error.noextension"},
 	{ErrNoAgent, http.StatusConflict, "error.noagent"},
+	{session.ErrNoTask, http.StatusNotFound, "error.notask"},
+	{session.ErrTaskTaken, http.StatusConflict, "error.tasktaken"},
+	{session.ErrAgentBusy, http.StatusConflict, "error.agentbusy"},
+	{store.ErrNodeUnknown, http.StatusNotFound, "error.nonode"},
+	{store.ErrNodeAlive, http.StatusConflict, "error.nodealive"},
+	{ErrNodeAway, http.StatusBadGateway, "error.nodeaway"},
+	{errNumber, http.StatusUnprocessableEntity, "error.number"},
 	{errInput, http.StatusUnprocessableEntity, "error.input"},
 	{errAudit, http.StatusServiceUnavailable, "error.audit"},
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/hotline12345/gateway/internal/session"
+	"github.com/hotline12345/gateway/queue"
 )
 
 // desk is the live part of an agent's page.
@@ -19,6 +20,9 @@ type desk struct {
 	Holds        bool
 	PauseReasons []string
 	Services     []session.Service
+	Owed         *queue.CallBack // the caller to be called back next; nil if none or while the agent is busy
+	OwedQueue    string          // its name for people
+	OwedCount    int
 }
 
 // InTalk says whether the caller is on the line with the agent.
@@ -41,6 +45,10 @@ func (c *Console) deskOf(v *visit, s Snapshot) desk {
 		if call.Agent == v.person.ID {
 			d.Call, d.Queue = &call, s.QueueName(v.lang, call.Queue)
 		}
+	}
+	d.OwedCount = len(s.CallBacks)
+	if task, ok := s.nextFor(d.Agent, c.now().Add(-c.deps.CallBackBetween)); ok && d.Call == nil {
+		d.Owed, d.OwedQueue = &task, s.QueueName(v.lang, task.Queue)
 	}
 	return d
 }
@@ -92,11 +100,7 @@ func (c *Console) agentStream(w http.ResponseWriter, v *visit) {
 		}
 		last = d
 		c.retrace(v, &d)
-		html, err := c.render("agent", "desk", c.model(v, agentData{Desk: d}))
-		if err != nil {
-			return err
-		}
-		if err := e.part(html); err != nil {
+		if err := c.show(e, v, "agent", "desk", agentData{Desk: d}); err != nil {
 			return err
 		}
 		if id := callID(d.Call); shown == nil || *shown != id {

@@ -44,29 +44,36 @@ type (
 )
 
 // operation is a route's entry in the OpenAPI document. In and Out are values of the types that it
-// takes and gives; nil is none.
+// takes and gives; nil is none. Flags are the names of its query parameters, each true or false.
 type operation struct {
 	id, summary string
 	in, out     any
+	flags       []string
 }
 
+func op(id, summary string, in, out any, flags ...string) *operation {
+	return &operation{id, summary, in, out, flags}
+}
+
+// v1 is where the API stands.
+const v1 = "/api/v1"
+
 func (c *Console) apiTable() []route {
-	const v1 = "/api/v1"
 	return []route{
-		{"GET", v1 + "/openapi.json", everyone, c.apiDocument, &operation{"openapi", "This document", nil, map[string]any{}}},
-		{"GET", v1 + "/calls", watchers, c.apiCalls, &operation{"listCalls", "Live calls of this node, the oldest first", nil, []session.View{}}},
-		{"GET", v1 + "/calls/{id}", allMembers, c.apiCall, &operation{"getCall", "A call, live or ended; an agent sees their own live call", nil, Call{}}},
-		{"POST", v1 + "/calls/{id}/hangup", agentsToo, c.apiHangup, &operation{"hangUp", "End a call: one's own, or any as a supervisor, which is audited", Reason{}, nil}},
-		{"PUT", v1 + "/calls/{id}/facts", agents, c.apiFacts, &operation{"setFacts", "Write the facts of one's own call (Art. 7 and 8)", session.Facts{}, nil}},
-		{"POST", v1 + "/calls/{id}/done", agents, c.apiDone, &operation{"finishWrapUp", "End the wrap-up of one's own call", nil, nil}},
-		{"POST", v1 + "/calls/{id}/emergency", agents, c.apiEmergency, &operation{"emergency", "Join the caller of one's own call with an emergency service", Service{}, nil}},
-		{"GET", v1 + "/queues", allMembers, c.apiQueues, &operation{"listQueues", "How the queues stand", nil, []QueueState{}}},
-		{"GET", v1 + "/agents", watchers, c.apiAgents, &operation{"listAgents", "How the agents stand", nil, []Agent{}}},
-		{"POST", v1 + "/agents/{id}/login", agents, c.apiAgentLogin, &operation{"agentLogin", "Log in on a phone, for oneself", Phone{}, nil}},
-		{"POST", v1 + "/agents/{id}/ready", agents, c.apiAgentReady, &operation{"agentReady", "Take calls, for oneself", nil, nil}},
-		{"POST", v1 + "/agents/{id}/pause", agentsToo, c.apiAgentPause, &operation{"agentPause", "Take no calls: oneself, or anyone as a supervisor, which is audited", Reason{}, nil}},
-		{"POST", v1 + "/agents/{id}/logout", agentsToo, c.apiAgentLogout, &operation{"agentLogout", "Leave the phone: oneself, or anyone as a supervisor, which is audited", nil, nil}},
-		{"GET", v1 + "/trunks", watchers, c.apiTrunks, &operation{"listTrunks", "How the trunks stand", nil, []Trunk{}}},
+		{"GET", v1 + "/openapi.json", everyone, c.apiDocument, op("openapi", "This document", nil, map[string]any{})},
+		{"GET", v1 + "/calls", watchers, c.apiCalls, op("listCalls", "Live calls of every gateway, the oldest first", nil, []session.View{})},
+		{"GET", v1 + "/calls/{id}", allMembers, c.apiCall, op("getCall", "A call, live or ended; an agent sees their own live call", nil, Call{})},
+		{"POST", v1 + "/calls/{id}/hangup", agentsToo, c.apiHangup, op("hangUp", "End a call: one's own, or any as a supervisor, which is audited", Reason{}, nil)},
+		{"PUT", v1 + "/calls/{id}/facts", agents, c.apiFacts, op("setFacts", "Write the facts of one's own call (Art. 7 and 8)", session.Facts{}, nil)},
+		{"POST", v1 + "/calls/{id}/done", agents, c.apiDone, op("finishWrapUp", "End the wrap-up of one's own call", nil, nil)},
+		{"POST", v1 + "/calls/{id}/emergency", agents, c.apiEmergency, op("emergency", "Join the caller of one's own call with an emergency service", Service{}, nil)},
+		{"GET", v1 + "/queues", allMembers, c.apiQueues, op("listQueues", "How the queues stand", nil, []QueueState{})},
+		{"GET", v1 + "/agents", watchers, c.apiAgents, op("listAgents", "How the agents stand", nil, []Agent{})},
+		{"POST", v1 + "/agents/{id}/login", agents, c.apiAgentLogin, op("agentLogin", "Log in on a phone, for oneself", Phone{}, nil)},
+		{"POST", v1 + "/agents/{id}/ready", agents, c.apiAgentReady, op("agentReady", "Take calls, for oneself", nil, nil)},
+		{"POST", v1 + "/agents/{id}/pause", agentsToo, c.apiAgentPause, op("agentPause", "Take no calls: oneself, or anyone as a supervisor, which is audited", Reason{}, nil)},
+		{"POST", v1 + "/agents/{id}/logout", agentsToo, c.apiAgentLogout, op("agentLogout", "Leave the phone: oneself, or anyone as a supervisor, which is audited", nil, nil)},
+		{"GET", v1 + "/trunks", watchers, c.apiTrunks, op("listTrunks", "How the trunks stand", nil, []Trunk{})},
 	}
 }
 

@@ -146,7 +146,7 @@ func TestOpenAPI(t *testing.T) {
 			t.Errorf("%s %s is missing or twice", r.method, r.path)
 		}
 		ids[o.OperationID] = true
-		if len(o.Parameters) != strings.Count(r.path, "{") || (r.op.in != nil) != (o.RequestBody != nil) || o.Responses["default"] == nil {
+		if len(o.Parameters) != strings.Count(r.path, "{")+len(r.op.flags) || (r.op.in != nil) != (o.RequestBody != nil) || o.Responses["default"] == nil {
 			t.Errorf("%s %s: %+v", r.method, r.path, o)
 		}
 		if open := r.roles == nil; open != (len(o.Security) == 0) {

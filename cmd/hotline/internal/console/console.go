@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -64,6 +65,7 @@ type Console struct {
 	routes  []route
 	openapi []byte
 	now     func() time.Time
+	owed    atomic.Int64 // the call backs of the last picture, for the number in the navigation
 }
 
 // New makes a console. A nil registerer registers no metrics.

@@ -25,7 +25,12 @@ type Deps struct {
 	Staff   Staff
 	Audit   Audit
 	Health  Health // nil shows no warnings
-	Nodes   Nodes  // nil: this gateway stands alone, and the page of the nodes is hidden
+	// CallBacks may be nil: nobody is called back, and the page of it is hidden.
+	CallBacks CallBacks
+	// CallBackBetween is the pause between two attempts to reach a caller, shown as advice.
+	CallBackBetween time.Duration
+	// Nodes may be nil: this gateway stands alone, and the page of the gateways is hidden.
+	Nodes Nodes
 }
 
 // Calls is the live calls of this node.
@@ -143,6 +148,17 @@ type Health interface {
 	Warnings(ctx context.Context) []ops.Warning
 }
 
+// CallBacks is the ledger of callers who are owed a call back. Its acts have been checked and audited.
+type CallBacks interface {
+	// List is who is owed a call back, or the closed tasks of the last days, in no order.
+	List(ctx context.Context, closed bool) ([]queue.CallBack, error)
+	// Call rings a person's phone and then the caller; it returns once both are reserved. The errors are
+	// session.ErrNoTask, ErrTaskTaken and ErrAgentBusy, and ErrNoAgent, wrapped or not.
+	Call(ctx context.Context, id, person string) (callID string, err error)
+	// Close takes a task off the list without a call.
+	Close(ctx context.Context, id, person, why string) error
+}
+
 // Node is a gateway of the cluster.
 type Node struct {
 	Name       string    `json:"name"`
@@ -164,16 +180,12 @@ type Nodes interface {
 	// List is every gateway, present or absent, by name.
 	List(ctx context.Context) ([]Node, error)
 	// Drain lets a gateway take no new calls and keep those it has; Resume lets it take calls again. The
-	// errors are ErrNoNode and ErrNodeAway, wrapped or not.
+	// errors are store.ErrNodeUnknown and ErrNodeAway, wrapped or not.
 	Drain(ctx context.Context, name, by string) error
 	Resume(ctx context.Context, name, by string) error
-	// Forget takes an absent gateway off the list; ErrNodeAlive when it is not.
+	// Forget takes an absent gateway off the list; store.ErrNodeAlive when it is not absent.
 	Forget(ctx context.Context, name, by string) error
 }
 
-// The errors of acts on a gateway.
-var (
-	ErrNoNode    = errors.New("console: no such gateway")
-	ErrNodeAway  = errors.New("console: the gateway does not answer")
-	ErrNodeAlive = errors.New("console: the gateway is alive")
-)
+// ErrNodeAway answers an act on a gateway, or on a call of one, that does not answer.
+var ErrNodeAway = errors.New("console: the gateway does not answer")

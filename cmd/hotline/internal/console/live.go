@@ -32,11 +32,7 @@ func (c *Console) livePage(w http.ResponseWriter, v *visit) {
 
 func (c *Console) liveStream(w http.ResponseWriter, v *visit) {
 	c.stream(w, v, func(e events, s Snapshot) error {
-		html, err := c.render("live", "line", c.model(v, liveData{s, pauseReasons}))
-		if err != nil {
-			return err
-		}
-		return e.part(html)
+		return c.show(e, v, "live", "line", liveData{s, pauseReasons})
 	})
 }
 

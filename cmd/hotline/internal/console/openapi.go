@@ -37,7 +37,7 @@ func openAPI(routes []route) ([]byte, error) {
 		"info": map[string]any{
 			"title":       "12345 hotline gateway",
 			"version":     "1",
-			"description": "Calls, queues, agents and trunks of a node. Durations are nanoseconds, times RFC 3339, callers masked.",
+			"description": "Calls, call backs, queues, agents, trunks and gateways of the line. Durations are nanoseconds, times RFC 3339, callers masked.",
 		},
 		"paths": paths,
 		"components": map[string]any{
@@ -61,6 +61,9 @@ func (r route) describe() (map[string]any, error) {
 	for _, m := range pathParameter.FindAllStringSubmatch(r.path, -1) {
 		params = append(params, map[string]any{"name": m[1], "in": "path", "required": true,
 			"schema": map[string]any{"type": "string"}})
+	}
+	for _, flag := range r.op.flags {
+		params = append(params, map[string]any{"name": flag, "in": "query", "schema": map[string]any{"type": "boolean"}})
 	}
 	if params != nil {
 		entry["parameters"] = params

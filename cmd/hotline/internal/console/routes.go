@@ -22,6 +22,7 @@ var (
 	agents     = []staff.Role{staff.Agent}
 	watchers   = []staff.Role{staff.Supervisor, staff.Manager, staff.Auditor, staff.Admin}
 	leaders    = []staff.Role{staff.Supervisor, staff.Manager}
+	keepers    = []staff.Role{staff.Manager, staff.Admin} // of the gateways
 	agentsToo  = []staff.Role{staff.Agent, staff.Supervisor, staff.Manager}
 	allMembers = staff.Roles()
 )
@@ -53,7 +54,7 @@ func (v *visit) source() string {
 }
 
 func (c *Console) routeTable() []route {
-	return append([]route{
+	return slices.Concat([]route{
 		{"GET", "/{$}", allMembers, c.home, nil},
 		{"GET", "/login", everyone, c.loginPage, nil},
 		{"POST", "/login", everyone, c.login, nil},
@@ -80,7 +81,7 @@ func (c *Console) routeTable() []route {
 		{"POST", "/agent/calls/{id}/hangup", agents, c.agentHangup, nil},
 		{"POST", "/agent/calls/{id}/hold", agents, c.hold, nil},
 		{"POST", "/agent/calls/{id}/resume", agents, c.resume, nil},
-	}, c.apiTable()...)
+	}, c.callBackTable(), c.nodeTable(), c.apiTable())
 }
 
 // gate lets through whoever has one of the route's roles.

@@ -14,11 +14,15 @@ import (
 // Snapshot is the line at a moment. Two equal ones show the same, so it holds no running times:
 // pages count from the moments in it.
 type Snapshot struct {
-	Calls    []session.View `json:"calls"` // the oldest first, without facts
-	Queues   []QueueState   `json:"queues"`
-	Agents   []Agent        `json:"agents"`
-	Trunks   []Trunk        `json:"trunks"`
-	Warnings []ops.Warning  `json:"warnings"`
+	Calls  []session.View `json:"calls"` // the oldest first, without facts
+	Queues []QueueState   `json:"queues"`
+	Agents []Agent        `json:"agents"`
+	Trunks []Trunk        `json:"trunks"`
+	// CallBacks are the callers who are owed a call back, the oldest place first.
+	CallBacks []queue.CallBack `json:"callbacks"`
+	// Nodes are the gateways by name. Those that live have no Seen, which would change with each heartbeat.
+	Nodes    []Node        `json:"nodes"`
+	Warnings []ops.Warning `json:"warnings"`
 }
 
 // The warnings that the console itself raises when a part does not answer.
@@ -29,6 +33,10 @@ var (
 		Mend: "Look at the store's state; calls that are up go on."}
 	warnTrunks = ops.Warning{Code: "trunks-unknown", Title: "The trunks' states are not known",
 		Mend: "Look at the log of this node."}
+	warnCallBacks = ops.Warning{Code: "callbacks-unknown", Title: "The call backs are not known",
+		Mend: "Look at the store's state; no call back is lost."}
+	warnNodes = ops.Warning{Code: "nodes-unknown", Title: "The other gateways are not known",
+		Mend: "Look at the store's state; each gateway goes on by itself."}
 )
 
 // snapshotTimeout bounds one picture: an away store must not freeze what is known without it.
@@ -49,11 +57,34 @@ func (c *Console) snapshot(ctx context.Context) Snapshot {
 	if s.Trunks, err = c.deps.Trunks.Trunks(ctx); err != nil {
 		s.Warnings = append(s.Warnings, warnTrunks)
 	}
+	c.addCallBacks(ctx, &s)
+	c.addNodes(ctx, &s)
 	if c.deps.Health != nil {
 		s.Warnings = append(s.Warnings, c.deps.Health.Warnings(ctx)...)
 	}
 	return s
 }
+
+// addNodes adds the gateways. That one is absent is for Health to warn of.
+func (c *Console) addNodes(ctx context.Context, s *Snapshot) {
+	if c.deps.Nodes == nil {
+		return
+	}
+	nodes, err := c.deps.Nodes.List(ctx)
+	if err != nil {
+		s.Warnings = append(s.Warnings, warnNodes)
+		return
+	}
+	s.Nodes = slices.Clone(nodes)
+	for i := range s.Nodes {
+		if n := &s.Nodes[i]; n.Alive {
+			n.Seen = time.Time{}
+		}
+	}
+}
+
+// Several says whether it must be told of a call or a trunk which gateway has it.
+func (s Snapshot) Several() bool { return len(s.Nodes) > 1 }
 
 // calls is the live calls, the oldest first. Facts are personal data, which no list shows.
 func (c *Console) calls() []session.View {

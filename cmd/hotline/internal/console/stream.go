@@ -46,6 +46,20 @@ func (e events) write(b []byte) error {
 	return e.out.Flush()
 }
 
+// show sends a part of a page, and with it the number in the navigation.
+func (c *Console) show(e events, v *visit, page, part string, data any) error {
+	m := c.model(v, data)
+	html, err := c.render(page, part, m)
+	if err != nil {
+		return err
+	}
+	badge, err := c.render(page, "badge", m)
+	if err != nil {
+		return err
+	}
+	return e.part(append(html, badge...))
+}
+
 // stream shows each new picture of the line to a visitor until they leave, lose their right to look,
 // or the console ends. The person is asked for again at every heartbeat: who is logged out sees no more.
 func (c *Console) stream(w http.ResponseWriter, v *visit, show func(events, Snapshot) error) {

@@ -20,7 +20,7 @@ import (
 var templateFS embed.FS
 
 // pages are the views; each has a file of its name in templates.
-var pages = []string{"login", "live", "agent", "call", "message"}
+var pages = []string{"login", "live", "agent", "call", "callbacks", "nodes", "message"}
 
 // views is every page, parsed, with its texts.
 type views struct {
@@ -70,6 +70,9 @@ type page struct {
 	Assets string
 	Flash  Flash
 	Data   any
+	Ledger bool // there is a page of call backs
+	Owed   int  // callers on it who wait for one
+	Nodes  bool // there is a page of gateways
 	texts  texts
 }
 
@@ -103,6 +106,9 @@ func (p page) Leads() bool { return p.Person.Has(leaders...) }
 func (p page) Watches() bool { return p.Person.Has(watchers...) }
 func (p page) Answers() bool { return p.Person.Has(agents...) }
 
+// Keeps says whether the visitor may act on the gateways.
+func (p page) Keeps() bool { return p.Person.Has(keepers...) }
+
 // Other is the language that the visitor may change to.
 func (p page) Other() string {
 	if p.Lang == "zh" {
@@ -135,6 +141,15 @@ func (p page) Millis(d time.Duration) int64 { return d.Milliseconds() }
 func (p page) Clock(t time.Time) string  { return t.Local().Format("15:04:05.000") }
 func (p page) Moment(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
 
+// Short is a moment without its seconds, and without the day if it is today.
+func (p page) Short(t time.Time) string {
+	t, now := t.Local(), p.Now.Local()
+	if t.Year() == now.Year() && t.YearDay() == now.YearDay() {
+		return t.Format("15:04")
+	}
+	return t.Format("01-02 15:04")
+}
+
 // Unix is a moment for the page's running clocks, in milliseconds.
 func (p page) Unix(t time.Time) int64 { return t.UnixMilli() }
 
@@ -149,7 +164,8 @@ func clock(d time.Duration) string {
 // model is a page's data for a visitor.
 func (c *Console) model(v *visit, data any) page {
 	return page{Lang: v.lang, Path: v.URL.Path, Person: v.person, Now: c.now(), Assets: c.views.assets,
-		Data: data, texts: c.views.texts[v.lang]}
+		Data: data, texts: c.views.texts[v.lang],
+		Ledger: c.deps.CallBacks != nil, Owed: int(c.owed.Load()), Nodes: c.deps.Nodes != nil}
 }
 
 // render makes a template of a page, whole or a part. A page that fails is never half sent.
