@@ -36,8 +36,8 @@ type Node struct {
 	Name       string    `json:"name"`
 	Version    string    `json:"version"`
 	Schema     int       `json:"schema"` // the form of what gateways share; two forms cannot stand side by side
-	API        string    `json:"api"` // where peers reach its API, as a URL
-	SIP        string    `json:"sip"` // where peers send SIP, host:port; "" takes none
+	API        string    `json:"api"`    // where peers reach its API, as a URL
+	SIP        string    `json:"sip"`    // where peers send SIP, host:port; "" takes none
 	Started    time.Time `json:"started"`
 	ConfigHash string    `json:"config_hash"`
 	PolicyHash string    `json:"policy_hash"`

@@ -3,13 +3,14 @@
 package storetest
 
 import (
+	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,14 +30,24 @@ type Redis struct {
 	Addr string
 	dir  string
 	port string
+	args []string
 
 	mu  sync.Mutex
 	cmd *exec.Cmd // nil while killed
 }
 
-// Start starts a server that ends with the test. Without redis-server the test is skipped, and in
-// continuous integration (CI=true) it fails.
-func Start(tb testing.TB) *Redis {
+// Start starts a server that ends with the test; args are options of redis-server beside those it has
+// anyway. Without redis-server the test is skipped, and in continuous integration (CI=true) it fails.
+func Start(tb testing.TB, args ...string) *Redis {
+	tb.Helper()
+	return start(tb, func(r *Redis) []string {
+		return append([]string{"--port", r.port, "--bind", "127.0.0.1", "--dir", r.dir, "--appendonly", "yes",
+			"--appendfsync", "always", "--save", "", "--loglevel", "warning"}, args...)
+	})
+}
+
+// start starts a redis-server with the options that args makes of its directory and port.
+func start(tb testing.TB, args func(*Redis) []string) *Redis {
 	tb.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		if os.Getenv("CI") == "true" {
@@ -47,7 +58,9 @@ func Start(tb testing.TB) *Redis {
 	r := &Redis{dir: tb.TempDir()}
 	tb.Cleanup(r.stop)
 	for range 5 { // another process may take the port that was picked
-		r.pick(tb)
+		r.Addr = FreeAddr(tb)
+		_, r.port, _ = net.SplitHostPort(r.Addr)
+		r.args = args(r)
 		if r.launch() == nil {
 			return r
 		}
@@ -56,25 +69,22 @@ func Start(tb testing.TB) *Redis {
 	return nil
 }
 
-func (r *Redis) pick(tb testing.TB) {
+// FreeAddr is an address of this machine that was free a moment ago.
+func FreeAddr(tb testing.TB) string {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	r.Addr = l.Addr().String()
-	_, r.port, _ = net.SplitHostPort(r.Addr)
-	if err := l.Close(); err != nil {
-		tb.Fatal(err)
-	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 // launch starts the process and returns when it answers.
 func (r *Redis) launch() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	cmd := exec.Command("redis-server", "--port", r.port, "--bind", "127.0.0.1", "--dir", r.dir,
-		"--appendonly", "yes", "--appendfsync", "always", "--save", "", "--loglevel", "warning")
+	cmd := exec.Command("redis-server", r.args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that panics leaves no server behind
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start redis-server: %w", err)
@@ -101,11 +111,15 @@ func (r *Redis) answers(pid int) bool {
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(time.Second))
-	if _, err := conn.Write([]byte("INFO server\r\nQUIT\r\n")); err != nil {
+	if _, err := conn.Write([]byte("INFO server\r\n")); err != nil {
 		return false
 	}
-	info, err := io.ReadAll(conn)
-	return err == nil && strings.Contains(string(info), fmt.Sprintf("process_id:%d\r\n", pid))
+	for lines := bufio.NewScanner(conn); lines.Scan(); { // not to the end: a sentinel knows no QUIT
+		if id, ok := strings.CutPrefix(lines.Text(), "process_id:"); ok {
+			return id == strconv.Itoa(pid)
+		}
+	}
+	return false
 }
 
 // Pause freezes the server: its connections stay, and nothing answers.
@@ -138,6 +152,13 @@ func (r *Redis) Restart(tb testing.TB) {
 	if err := r.launch(); err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// running tells whether the process is there, paused or not.
+func (r *Redis) running() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cmd != nil
 }
 
 func (r *Redis) stop() {
