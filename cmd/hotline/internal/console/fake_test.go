@@ -28,6 +28,9 @@ type world struct {
 	agents   []Agent
 	queues   []QueueState
 	trunks   []Trunk
+	tasks    []queue.CallBack // the ledger, empty until owe
+	shut     []queue.CallBack // its closed tasks
+	nodes    []Node           // none until join
 	warnings []ops.Warning
 	acts     []act
 	did      []string
@@ -48,6 +51,7 @@ var people = map[string]staff.Person{
 	"1002":  {ID: "1002", Name: "李强", Extension: "8002", Roles: []staff.Role{staff.Agent}},
 	"chief": {ID: "chief", Name: "陈静", Roles: []staff.Role{staff.Supervisor}},
 	"audit": {ID: "audit", Name: "赵敏", Roles: []staff.Role{staff.Auditor}},
+	"root":  {ID: "root", Name: "吴涛", Roles: []staff.Role{staff.Admin}},
 }
 
 var noon = time.Date(2026, 3, 3, 12, 0, 0, 0, time.UTC)
@@ -93,7 +97,8 @@ func newWorld(now time.Time) *world {
 }
 
 func (w *world) deps() Deps {
-	return Deps{Calls: w, Desk: w, Agents: (*worldAgents)(w), Queues: w, Trunks: w, Journal: w, Staff: w2{w}, Audit: w, Health: w}
+	return Deps{Calls: w, Desk: w, Agents: (*worldAgents)(w), Queues: w, Trunks: w, Journal: w, Staff: w2{w}, Audit: w, Health: w,
+		CallBacks: worldLedger{w}, CallBackBetween: 10 * time.Minute, Nodes: worldNodes{w}}
 }
 
 func (w *world) Views() []session.View {

@@ -16,7 +16,7 @@ func TestRoles(t *testing.T) {
 	for id := range people {
 		all[id] = b.as(id)
 	}
-	param := regexp.MustCompile(`\{id\}`)
+	param := regexp.MustCompile(`\{[a-z]+\}`)
 	for _, rt := range b.c.routes {
 		if rt.roles == nil || rt.op != nil || rt.path == "/logout" || strings.HasSuffix(rt.path, "/stream") {
 			continue

@@ -216,7 +216,7 @@ func TestSnapshotWithoutStore(t *testing.T) {
 	w := newWorld(noon)
 	w.away = context.DeadlineExceeded
 	s := testConsole(t, w).snapshot(t.Context())
-	if len(s.Calls) != 6 || len(s.Warnings) != 4 {
+	if len(s.Calls) != 6 || len(s.Warnings) != 6 {
 		t.Errorf("%d calls, warnings %v", len(s.Calls), s.Warnings)
 	}
 }

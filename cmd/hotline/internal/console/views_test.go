@@ -84,7 +84,10 @@ func TestEveryKeyHasText(t *testing.T) {
 		"banner":     strs([]session.Banner{session.BannerRepeat, session.BannerLong}),
 		"bannertext": strs([]session.Banner{session.BannerRepeat, session.BannerLong}),
 		"identity":   strs([]call.Identity{call.Verified, call.Shared, call.Anonymous, call.Spoof}),
-		"evidence":   {"recorded", "partial", "none"}, "language": languages, "lane": callData{}.Lanes(),
+		"missed":     {"abandon", "drained", "node_lost", "full"},
+		"attempt":    strs([]session.CallBackResult{session.CallBackAnswered, session.CallBackNoAnswer, session.CallBackBusy, session.CallBackFailed, session.CallBackAgentMissed}),
+		"callback":   {"open", "taken", "closed"}, "ending": {"answered", "unreached", "dismissed", "dropped"}, "close": closeReasons,
+		"evidence": {"recorded", "partial", "none"}, "language": languages, "lane": callData{}.Lanes(),
 	}
 	for kind, values := range enums {
 		for _, v := range values {
@@ -156,13 +159,22 @@ func fixtures(t *testing.T, c *Console) []fixture {
 			}
 			return d
 		}, []string{"138****5678", "REC1"}},
+		{"callbacks", "chief", func(v *visit) any { s := c.snapshot(t.Context()); return c.callBacksOf(v, s, s.CallBacks) },
+			[]string{`id="task-t1"`, "/callbacks/t1/close", `href="/calls/OLD"`, "李强", `hx-swap-oob="true">4<`}},
+		{"callbacks", "1001", func(v *visit) any { return c.callBacksOf(v, Snapshot{}, nil) }, []string{`class="empty"`}},
+		{"nodes", "root", func(*visit) any { return nodesOf(c.snapshot(t.Context()).Nodes) },
+			[]string{`id="node-gw-3"`, "/nodes/gw-1/drain", "/nodes/gw-2/resume", "/nodes/gw-3/forget", "3f9c1d2e<", "10.20.0.14:5080"}},
+		{"nodes", "chief", func(*visit) any { return nodesOf(nil) }, []string{`class="empty"`}},
 		{"message", "", func(*visit) any { return "error.notfound" }, []string{`href="/"`}},
 	}
 }
 
 // Every page is made from fixtures in both languages, and obeys what the policy and WCAG ask of it.
 func TestPagesRender(t *testing.T) {
-	c := testConsole(t, newWorld(noon))
+	w := newWorld(noon)
+	w.owe(noon)
+	w.join(noon)
+	c := testConsole(t, w)
 	visitBy := func(person string) *visit {
 		return &visit{Request: httptest.NewRequest("GET", "/agent", nil), person: people[person]}
 	}
