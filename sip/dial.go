@@ -12,15 +12,14 @@ import (
 	"github.com/hotline12345/gateway/internal/call"
 	"github.com/hotline12345/gateway/sip/dialog"
 	"github.com/hotline12345/gateway/sip/media"
-	"github.com/hotline12345/gateway/sip/registrar"
 	"github.com/hotline12345/gateway/sip/trunk"
 )
 
 // tokenHeader carries a call's token to the phone that rings.
 const tokenHeader = "X-Hotline-Call"
 
-// Dial implements [call.Switch]. An extension rings on every phone that it has here; the first that
-// answers gets the call, and the others are told so (RFC 3326). The cause of ctx is in the error when
+// Dial implements [call.Switch]. An extension rings on every phone that it has, once each, whatever gateways
+// it is registered at; the first that answers gets the call, and the others are told so (RFC 3326). The cause of ctx is in the error when
 // ctx ended the attempt.
 func (s *Switch) Dial(ctx context.Context, to call.Endpoint, opts call.DialOptions) (call.Leg, error) {
 	if !s.enter() {
@@ -52,62 +51,19 @@ type dialling struct {
 	told    [4]bool // each step once
 }
 
-// branch is one INVITE of a call that is being placed, and the leg that it may become.
+// branch is one party that a call is placed to: the ways to it, the best first, and the leg that it may
+// become.
 type branch struct {
-	line *line
-	inv  dialog.Invite
-	leg  *leg
+	ways []way
+	leg  *leg // of the way that was tried last
 }
 
-// extension rings the phones of an extension.
-func (d *dialling) extension(ctx context.Context, name string) (call.Leg, error) {
-	d.info.Extension, d.info.Called = name, name
-	phones, err := d.sw.registrar.Lookup(ctx, name)
-	if err != nil {
-		return nil, &call.DialError{Cause: call.CauseFailure, Err: fmt.Errorf("sip: the phones of %s: %w", name, err)}
-	}
-	var branches []branch
-	for _, p := range phones {
-		if p.Node != d.sw.deps.Node {
-			continue // the node that it talks to rings it
-		}
-		b, err := d.phone(p)
-		if err != nil {
-			return nil, &call.DialError{Cause: call.CauseFailure, Err: err}
-		}
-		branches = append(branches, b)
-	}
-	if len(branches) == 0 {
-		return nil, &call.DialError{Cause: call.CauseTempUnavailable, Status: 480,
-			Err: errors.New("sip: no phone is registered at this node")}
-	}
-	return d.ring(ctx, branches, false)
-}
-
-// phone is the INVITE to one phone. It shows what the caller of Dial made of the number, never more.
-func (d *dialling) phone(p registrar.Binding) (branch, error) {
-	l, err := d.sw.lineOf(true, p.Transport)
-	if err != nil {
-		return branch{}, err
-	}
-	var target sip.Uri
-	if err := sip.ParseUri(p.Contact, &target); err != nil {
-		return branch{}, fmt.Errorf("sip: a phone's contact: %w", err)
-	}
-	user, display := d.opts.Masked, d.opts.Display
-	if user == "" {
-		user = "anonymous"
-	}
-	if display == "" {
-		display = user
-	}
-	inv := dialog.Invite{RequestURI: target, Dest: p.Dest(),
-		From: sip.FromHeader{DisplayName: display, Address: sip.Uri{Scheme: "sip", User: user, Host: l.host()}},
-		To:   sip.ToHeader{Address: sip.Uri{Scheme: "sip", User: p.Extension, Host: l.host()}}}
-	if d.opts.Token != "" {
-		inv.Headers = append(inv.Headers, sip.NewHeader(tokenHeader, d.opts.Token))
-	}
-	return branch{line: l, inv: inv}, nil
+// way is one INVITE.
+type way struct {
+	line  *line
+	inv   dialog.Invite
+	node  string // the gateway that rings the phone; "" when this one does
+	phone string // the phone's name to that gateway
 }
 
 // number calls a number by a trunk.
@@ -117,7 +73,7 @@ func (d *dialling) number(ctx context.Context, to call.Endpoint) (call.Leg, erro
 		return nil, &call.DialError{Cause: call.CauseUnallocated,
 			Err: fmt.Errorf("sip: no outgoing trunk %q", to.Name)}
 	}
-	l, err := d.sw.lineOf(false, string(t.Transport))
+	l, err := d.sw.lineOf(atCarriers, string(t.Transport))
 	if err != nil {
 		return nil, &call.DialError{Cause: call.CauseFailure, Err: err}
 	}
@@ -131,7 +87,7 @@ func (d *dialling) number(ctx context.Context, to call.Endpoint) (call.Leg, erro
 	o := t.Outgoing(to.Number, d.opts.Caller, d.opts.Form, l.host())
 	inv := dialog.Invite{RequestURI: o.Target, Dest: t.Address, From: sip.FromHeader{Address: o.From}, Headers: o.Headers,
 		Emergency: d.opts.Emergency}
-	leg, err := d.ring(ctx, []branch{{line: l, inv: inv}}, true)
+	leg, err := d.ring(ctx, []branch{{ways: []way{{line: l, inv: inv}}}}, true)
 	if err != nil {
 		release()
 		t.Count(call.Outgoing, resultOf(err))
@@ -178,17 +134,8 @@ func (d *dialling) ring(ctx context.Context, branches []branch, relayDTMF bool) 
 	d.tell(call.Sent)
 	for i := range branches {
 		b := &branches[i]
-		b.inv.Body, b.inv.CallID = offer, newID()
-		d.sw.heard.set(b.inv.CallID, steps)
-		defer d.sw.heard.drop(b.inv.CallID)
-		b.inv.Setup = func(c *dialog.Call) { b.leg = d.leg(b.line, c, t) }
-		d.sw.ids.set(b.inv.CallID, d.info.ID)
 		d.sw.work.Go(func() {
-			if err := b.line.ready(try); err != nil {
-				outcomes <- outcome{i, nil, &call.DialError{Cause: call.CauseNormal, Status: 487, Err: err}}
-				return
-			}
-			c, err := b.line.layer.Invite(try, b.inv)
+			c, err := d.reach(try, b, t, offer, steps)
 			outcomes <- outcome{i, c, err}
 		})
 	}
@@ -199,6 +146,38 @@ func (d *dialling) ring(ctx context.Context, branches []branch, relayDTMF bool) 
 		return nil, err
 	}
 	return d.connected(branches[won.branch].leg, sound)
+}
+
+// reach places a branch by its ways, one after the other until one leads to the party.
+func (d *dialling) reach(ctx context.Context, b *branch, t *talk, offer []byte, steps chan<- call.Progress) (*dialog.Call, error) {
+	for i := range b.ways {
+		w := &b.ways[i]
+		c, err := d.try(ctx, b, w, t, offer, steps)
+		if err == nil || ctx.Err() != nil || !astray(w, err) {
+			return c, err
+		}
+		if i == len(b.ways)-1 {
+			return nil, lost(w, err)
+		}
+		d.sw.log.Warn("a phone is tried another way", "call", d.info.ID, "gateway", w.node, "error", err)
+	}
+	return nil, lost(nil, nil)
+}
+
+// try sends one INVITE.
+func (d *dialling) try(ctx context.Context, b *branch, w *way, t *talk, offer []byte, steps chan<- call.Progress) (*dialog.Call, error) {
+	w.inv.Body, w.inv.CallID = offer, newID()
+	w.inv.Setup = func(c *dialog.Call) { b.leg = d.leg(w, c, t) }
+	d.sw.heard.set(w.inv.CallID, steps)
+	defer d.sw.heard.drop(w.inv.CallID)
+	d.sw.ids.set(w.inv.CallID, d.info.ID)
+	if err := w.line.ready(ctx); err != nil {
+		return nil, &call.DialError{Cause: call.CauseNormal, Status: 487, Err: err}
+	}
+	if w.node == "" {
+		return w.line.layer.Invite(ctx, w.inv)
+	}
+	return d.byNode(ctx, w, steps)
 }
 
 // first waits for the first answer, telling the steps meanwhile; without one it is the refusal that says
@@ -279,8 +258,9 @@ func (d *dialling) rest(n int, outcomes <-chan outcome) {
 
 // leg is what a branch becomes when it is answered. It is made before the INVITE leaves, so that nothing
 // of the party comes too early.
-func (d *dialling) leg(l *line, c *dialog.Call, t *talk) *leg {
-	leg := d.sw.newLeg(l, c, d.info)
+func (d *dialling) leg(w *way, c *dialog.Call, t *talk) *leg {
+	leg := d.sw.newLeg(w.line, c, d.info)
+	leg.node = w.node
 	leg.trunk, leg.release, leg.talk = d.trunk, d.release, t
 	leg.answered.Store(true)
 	leg.hear()

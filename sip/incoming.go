@@ -39,7 +39,7 @@ func (s *Switch) fromTrunk(l *line, c *dialog.Call) {
 		Identity: who.Identity, OwnNumber: who.OwnNumber, Withheld: who.Withheld, Reserve: reserve,
 	})
 	leg.trunk, leg.release = t, release
-	s.start(leg)
+	s.start(leg, s.handler)
 }
 
 // fromPhone takes an INVITE of an agent's phone, such as a feature code.
@@ -55,11 +55,11 @@ func (s *Switch) fromPhone(l *line, c *dialog.Call) {
 	s.start(s.newLeg(l, c, call.Info{
 		Direction: call.Incoming, Extension: ext, Caller: call.Number{Raw: ext}, Called: dialled(c.Request()),
 		Identity: call.Verified,
-	}))
+	}), s.handler)
 }
 
-// start runs a leg, when its offer is one that can be answered.
-func (s *Switch) start(l *leg) {
+// start runs a leg's handler, when its offer is one that can be answered.
+func (s *Switch) start(l *leg, h call.Handler) {
 	if cause, ok := l.acceptable(); !ok {
 		l.drop()
 		s.refuse(l.dialog, cause, "media")
@@ -75,7 +75,7 @@ func (s *Switch) start(l *leg) {
 	if l.info.Reserve {
 		s.metrics.reserved.Inc()
 	}
-	s.handle(l)
+	s.handle(l, h)
 }
 
 // place takes a place in the cap of the trunk and of the gateway. full names the cap that has none left.

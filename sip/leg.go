@@ -26,7 +26,8 @@ type leg struct {
 	sw      *Switch
 	line    *line
 	dialog  *dialog.Call
-	trunk   *trunk.Trunk // nil for a phone
+	trunk   *trunk.Trunk // nil for a phone, and for another gateway
+	node    string       // the other gateway, when it is one
 	release func()       // gives the places in the caps back; nil for none
 	log     *slog.Logger
 	digits  chan call.Digit
@@ -154,7 +155,7 @@ func (l *leg) open(ctx context.Context) ([]byte, error) {
 	if opened {
 		return t.local, nil
 	}
-	sound, err := l.sw.session(l.info.ID, false, l.info.Reserve)
+	sound, err := l.sw.session(l.info.ID, l.line.at == atNodes, l.info.Reserve)
 	if err != nil {
 		return nil, l.refuse(ctx, call.CauseCongestion, err)
 	}
@@ -346,13 +347,24 @@ func (l *leg) silence() {
 	if s != nil {
 		l.last = s.Stats()
 	}
-	stats, name := l.last, l.info.Trunk
+	stats := l.last
 	l.mu.Unlock()
 	if s == nil {
 		return
 	}
 	s.Close()
-	l.sw.metrics.leg(name, stats)
+	l.sw.metrics.leg(l.label(), stats)
+}
+
+// label is what the metrics call the leg's far side.
+func (l *leg) label() string {
+	switch {
+	case l.trunk != nil:
+		return l.trunk.Name
+	case l.line.at == atNodes:
+		return nodesLabel
+	}
+	return phonesLabel
 }
 
 // drop gives the places in the caps back.

@@ -22,16 +22,25 @@ const SignallingBuffer = 4 << 20
 // freeTries bounds how often a free port is sought that UDP and TCP both have.
 const freeTries = 20
 
+// place is a kind of peer, which has listeners of its own.
+type place string
+
+const (
+	atCarriers place = "carriers"
+	atPhones   place = "phones"
+	atNodes    place = "nodes"
+)
+
 // line is one listener with its dialogs.
 type line struct {
-	phones    bool
-	transport string // "udp" or "tcp"
+	at        place
+	transport string // "udp", "tcp" or "tls"
 	layer     *dialog.Layer
 	gate      *trunk.Gate
 	addr      netip.AddrPort
 	advertise string
 	packets   net.PacketConn // of a udp line
-	stream    net.Listener   // of a tcp line
+	stream    net.Listener   // of the others
 }
 
 // Open opens the sockets; Serve does so by itself when it was not called. A port in use is an error that
@@ -43,8 +52,8 @@ func (s *Switch) Open() error {
 		return nil
 	}
 	var opened []*line
-	for _, phones := range []bool{false, true} {
-		lines, err := s.openPlace(phones)
+	for _, at := range []place{atCarriers, atPhones, atNodes} {
+		lines, err := s.openPlace(at)
 		opened = append(opened, lines...)
 		if err != nil {
 			for _, l := range opened {
@@ -69,30 +78,47 @@ func (s *Switch) Close() error {
 	return errors.Join(errs...)
 }
 
-func (s *Switch) openPlace(phones bool) ([]*line, error) {
-	name, place := "carriers", s.cfg.Carriers
-	known := s.trunks.Known
-	if phones {
-		name, place = "phones", s.cfg.Phones
-		known = s.phones
+// settings are how a place is served, and who may send to it.
+func (s *Switch) settings(at place) (Place, func(netip.Addr) bool) {
+	switch at {
+	case atPhones:
+		return s.cfg.Phones, s.phones
+	case atNodes:
+		n := s.cfg.Nodes
+		return Place{Listen: n.Listen, Rate: n.Rate, Dialog: n.Dialog}, s.gateways
+	default:
+		return s.cfg.Carriers, s.trunks.Known
 	}
-	packets, stream, err := listen(place.Listen)
+}
+
+// openPlace opens the listeners of a place; a place that is not configured has none.
+func (s *Switch) openPlace(at place) ([]*line, error) {
+	p, known := s.settings(at)
+	if p.Listen == "" {
+		return nil, nil
+	}
+	packets, stream, err := listen(p.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("%s.listen: %w", name, err)
+		return nil, fmt.Errorf("%s.listen: %w", at, err)
 	}
-	gate := trunk.NewGate(known, place.Rate, s.metrics.dropped.WithLabelValues(name, "unknown_source"),
-		s.metrics.dropped.WithLabelValues(name, "rate"))
-	udp := &line{phones: phones, transport: "udp", gate: gate, packets: packets, advertise: place.Dialog.Advertise}
-	tcp := &line{phones: phones, transport: "tcp", gate: gate, stream: gate.Listener(stream), advertise: place.Dialog.Advertise}
-	for _, l := range []*line{udp, tcp} {
+	gate := trunk.NewGate(known, p.Rate, s.metrics.dropped.WithLabelValues(string(at), "unknown_source"),
+		s.metrics.dropped.WithLabelValues(string(at), "rate"))
+	udp := &line{at: at, transport: "udp", gate: gate, packets: packets, advertise: p.Dialog.Advertise}
+	tcp := &line{at: at, transport: "tcp", gate: gate, stream: gate.Listener(stream), advertise: p.Dialog.Advertise}
+	lines := []*line{udp, tcp}
+	if at == atNodes && s.tls != nil { // what is not encrypted is not heard
+		_ = packets.Close()
+		tcp.transport, lines = "tls", []*line{tcp}
+	}
+	for _, l := range lines {
 		if l.addr, err = netip.ParseAddrPort(stream.Addr().String()); err == nil {
-			l.layer, err = dialog.New(place.Dialog, s.dialogDeps(l))
+			l.layer, err = dialog.New(p.Dialog, s.dialogDeps(l))
 		}
 		if err != nil {
-			return []*line{udp, tcp}, fmt.Errorf("%s.%w", name, err)
+			return lines, fmt.Errorf("%s.%w", at, err)
 		}
 	}
-	return []*line{udp, tcp}, nil
+	return lines, nil
 }
 
 func (s *Switch) dialogDeps(l *line) dialog.Deps {
@@ -100,13 +126,18 @@ func (s *Switch) dialogDeps(l *line) dialog.Deps {
 		Log:        s.log,
 		Registerer: s.deps.Registerer,
 		Drop:       l.gate.Drop,
-		OnInvite:   func(c *dialog.Call) { s.fromTrunk(l, c) },
 		Trace:      func(m dialog.Message) { s.trace(l, m) },
 		Spool:      s.spool,
 	}
-	if l.phones {
+	switch l.at {
+	case atCarriers:
+		deps.OnInvite = func(c *dialog.Call) { s.fromTrunk(l, c) }
+	case atPhones:
 		deps.OnInvite = func(c *dialog.Call) { s.fromPhone(l, c) }
 		deps.OnRequest = map[sip.RequestMethod]func(*sip.Request, func(*sip.Response)){sip.REGISTER: s.registrar.Serve}
+	case atNodes:
+		deps.OnInvite = func(c *dialog.Call) { s.fromNode(l, c) }
+		deps.TLS = s.tls
 	}
 	return deps
 }
@@ -167,8 +198,11 @@ func within(networks []string) func(netip.Addr) bool {
 }
 
 func (l *line) serve(ctx context.Context) error {
-	if l.packets != nil {
+	switch l.transport {
+	case "udp":
 		return l.layer.ServeUDP(ctx, l.packets)
+	case "tls":
+		return l.layer.ServeTLS(ctx, l.stream)
 	}
 	return l.layer.ServeTCP(ctx, l.stream)
 }

@@ -4,16 +4,25 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hotline12345/gateway/internal/call"
+	"github.com/hotline12345/gateway/sip/trunk"
 )
+
+// unreachable is the result of a way to a phone that did not lead to it.
+const unreachable = "unreachable"
 
 // Labels of what comes from no trunk.
 const (
 	phonesLabel = "phones"
+	nodesLabel  = "nodes"
 	otherLabel  = "other"
 )
 
 type metrics struct {
 	calls, limit, kept prometheus.Gauge
+	relays             prometheus.Gauge
+	relayed            *prometheus.CounterVec
+	nodeDials          *prometheus.CounterVec
+	nodesLost          prometheus.Counter
 	reserved           prometheus.Counter
 	refused            *prometheus.CounterVec
 	dropped            *prometheus.CounterVec
@@ -27,7 +36,7 @@ type metrics struct {
 }
 
 // refusals is why a call was refused before it was a leg: a closed set.
-var refusals = []string{"trunk_full", "all_full", "number", "draining", "media", "login"}
+var refusals = []string{"trunk_full", "all_full", "number", "draining", "media", "login", "token", "no_phone"}
 
 var (
 	methods = []string{"INVITE", "BYE", "CANCEL", "OPTIONS", "REGISTER", otherLabel}
@@ -53,6 +62,10 @@ func newMetrics(reg prometheus.Registerer, trunks []string) *metrics {
 		calls:         gauge("calls", "Incoming calls that have not ended."),
 		limit:         gauge("calls_limit", "Cap on the incoming calls of the gateway."),
 		kept:          gauge("calls_kept", "Part of the cap that is kept for emergencies."),
+		relays:        gauge("relays", "Calls of other gateways that ring or talk at a phone of this one."),
+		relayed:       counters("sip_relays_total", "Calls of other gateways for a phone of this one.", "result"),
+		nodeDials:     counters("sip_node_dials_total", "Calls to a phone by the gateway that it is registered at.", "result"),
+		nodesLost:     counter("node_legs_lost_total", "Legs that were ended because their gateway had died."),
 		reserved:      counter("calls_reserve_total", "Calls that were answered for the emergency exit alone."),
 		refused:       counters("sip_calls_refused_total", "Calls refused before they were handled.", "why"),
 		dropped:       counters("sip_gate_dropped_total", "Messages dropped before they were parsed.", "place", "why"),
@@ -68,11 +81,16 @@ func newMetrics(reg prometheus.Registerer, trunks []string) *metrics {
 	for _, w := range refusals {
 		m.refused.WithLabelValues(w)
 	}
-	for _, p := range []string{"carriers", "phones"} {
-		m.dropped.WithLabelValues(p, "unknown_source")
-		m.dropped.WithLabelValues(p, "rate")
+	for _, p := range []place{atCarriers, atPhones, atNodes} {
+		m.dropped.WithLabelValues(string(p), "unknown_source")
+		m.dropped.WithLabelValues(string(p), "rate")
 	}
-	for _, t := range append([]string{phonesLabel, otherLabel}, trunks...) {
+	for _, r := range trunk.Results() {
+		m.relayed.WithLabelValues(string(r))
+		m.nodeDials.WithLabelValues(string(r))
+	}
+	m.nodeDials.WithLabelValues(unreachable)
+	for _, t := range append([]string{phonesLabel, nodesLabel, otherLabel}, trunks...) {
 		for _, method := range methods {
 			for _, class := range classes {
 				m.responses.WithLabelValues(t, method, class)
@@ -86,28 +104,25 @@ func newMetrics(reg prometheus.Registerer, trunks []string) *metrics {
 	}
 	if reg != nil {
 		reg.MustRegister(m.calls, m.limit, m.kept, m.reserved, m.refused, m.dropped, m.responses, m.digitsDropped,
-			m.eventsDropped, m.panics, m.stale, m.jitter, m.loss, m.oneWay)
+			m.eventsDropped, m.panics, m.stale, m.jitter, m.loss, m.oneWay, m.relays, m.relayed, m.nodeDials, m.nodesLost)
 	}
 	return m
 }
 
 // leg notes the media of a leg that has ended.
-func (m *metrics) leg(trunk string, s call.MediaStats) {
-	if trunk == "" {
-		trunk = phonesLabel
-	}
+func (m *metrics) leg(label string, s call.MediaStats) {
 	if s.Sent == 0 && s.Received == 0 {
 		return
 	}
 	if s.Received == 0 {
-		m.oneWay.WithLabelValues(trunk).Inc()
+		m.oneWay.WithLabelValues(label).Inc()
 	}
 	if all := s.Received + s.Lost; all > 0 {
-		m.jitter.WithLabelValues(trunk, "received").Observe(s.Jitter.Seconds())
-		m.loss.WithLabelValues(trunk, "received").Observe(float64(s.Lost) / float64(all))
+		m.jitter.WithLabelValues(label, "received").Observe(s.Jitter.Seconds())
+		m.loss.WithLabelValues(label, "received").Observe(float64(s.Lost) / float64(all))
 	}
 	if s.RoundTrip > 0 { // a receiver report came
-		m.jitter.WithLabelValues(trunk, "sent").Observe(s.RemoteJitter.Seconds())
-		m.loss.WithLabelValues(trunk, "sent").Observe(float64(s.RemoteLost) / float64(max(s.Sent, 1)))
+		m.jitter.WithLabelValues(label, "sent").Observe(s.RemoteJitter.Seconds())
+		m.loss.WithLabelValues(label, "sent").Observe(float64(s.RemoteLost) / float64(max(s.Sent, 1)))
 	}
 }

@@ -13,7 +13,7 @@ import (
 func (l *leg) hear() {
 	l.dialog.OnOffer(l.reoffered)
 	l.dialog.OnInfo(l.informed)
-	if l.line.phones { // a carrier does not send our callers elsewhere
+	if l.line.at != atCarriers { // a carrier does not send our callers elsewhere
 		l.dialog.OnRefer(l.referred)
 	}
 }

@@ -62,9 +62,13 @@ func (s *Switch) session(id string, relayDTMF, emergency bool) (*media.Session, 
 
 // allow lets a leg's media move within the networks that its signalling may come from.
 func (l *leg) allow(p media.Params) media.Params {
-	p.Allowed = l.sw.phones
-	if l.trunk != nil {
+	switch {
+	case l.trunk != nil:
 		p.Allowed = l.trunk.Contains
+	case l.line.at == atNodes:
+		p.Allowed = l.sw.gateways
+	default:
+		p.Allowed = l.sw.phones
 	}
 	return p
 }

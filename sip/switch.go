@@ -2,12 +2,16 @@ package sip
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -64,6 +68,10 @@ type Switch struct {
 	media     *media.Engine
 	spool     dialog.Spool
 	phones    func(netip.Addr) bool // where phones may come from
+	gateways  func(netip.Addr) bool // where other gateways may
+	shared    *registrar.Shared     // nil for a gateway that stands alone
+	tls       *tls.Config           // of the node trunk; nil when it is not encrypted
+	tokens    *tokens
 	cap       *trunk.Cap
 	ids       *ids
 	heard     *heard
@@ -93,8 +101,21 @@ func New(cfg Config, deps Deps) (*Switch, error) {
 			return nil, err
 		}
 	}
+	if cfg.Nodes.Listen != "" && (len(deps.NodeSecret) < minSecret || deps.Peers == nil) {
+		return nil, errors.New("sip: NodeSecret and Peers must be set for nodes.listen")
+	}
 	s := &Switch{cfg: cfg, deps: deps, log: deps.Log, plan: plan, cap: trunk.NewCap(cfg.MaxCalls), ids: newIDs(), heard: newHeard(),
-		legs: map[string]*leg{}, phones: within(cfg.PhoneSources)}
+		legs: map[string]*leg{}, phones: within(cfg.PhoneSources), gateways: within(cfg.Nodes.Sources),
+		tokens: newTokens(deps.NodeSecret, deps.Node)}
+	if deps.Phones != nil {
+		s.shared = registrar.NewShared(deps.Bindings, deps.Phones, deps.Node, deps.Log)
+		deps.Bindings = s.shared
+	}
+	if cfg.Nodes.TLS.on() {
+		if s.tls, err = cfg.Nodes.TLS.load(); err != nil {
+			return nil, fmt.Errorf("nodes.tls.%w", err)
+		}
+	}
 	names := make([]string, len(cfg.Trunks))
 	for i, t := range cfg.Trunks {
 		names[i] = t.Name
@@ -170,6 +191,12 @@ func (s *Switch) Serve(ctx context.Context, h call.Handler) error {
 		g.Go(func() error { return l.serve(run) })
 	}
 	g.Go(func() error { return s.registrar.Run(run) })
+	if s.shared != nil {
+		g.Go(func() error { return s.shared.Run(run) })
+	}
+	if s.cfg.Nodes.Listen != "" {
+		g.Go(func() error { return s.watchNodes(run) })
+	}
 	g.Go(func() error { return s.endStale(run) })
 	g.Go(func() error { return s.trunks.Run(run, s.ping) })
 	g.Go(func() error {
@@ -252,8 +279,8 @@ func (s *Switch) forget(l *leg) {
 	s.work.Done()
 }
 
-// handle runs the handler of a leg, and ends the leg when it returned or panicked.
-func (s *Switch) handle(l *leg) {
+// handle runs a handler of a leg, and ends the leg when it returned or panicked.
+func (s *Switch) handle(l *leg, h call.Handler) {
 	defer s.handlers.Done()
 	ended := call.Ended{Cause: call.CauseNormal}
 	defer func() {
@@ -264,7 +291,7 @@ func (s *Switch) handle(l *leg) {
 		}
 		l.end(ended)
 	}()
-	s.handler(context.WithoutCancel(l.Context()), l, nil)
+	h(context.WithoutCancel(l.Context()), l, nil)
 }
 
 // endStale ends the dialogs that a killed process left, listener by listener.
@@ -287,16 +314,20 @@ func (s *Switch) endStale(ctx context.Context) error {
 
 // ping asks a trunk whether it is there.
 func (s *Switch) ping(ctx context.Context, t *trunk.Trunk) (int, error) {
-	l, err := s.lineOf(false, string(t.Transport))
+	l, err := s.lineOf(atCarriers, string(t.Transport))
 	if err != nil {
 		return 0, err
 	}
+	return l.options(ctx, t.Ping(), t.Address)
+}
+
+// options sends OPTIONS and returns the status of the answer.
+func (l *line) options(ctx context.Context, to sip.Uri, at string) (int, error) {
 	if err := l.ready(ctx); err != nil {
 		return 0, err
 	}
-	req := sip.NewRequest(sip.OPTIONS, t.Ping())
-	req.SetDestination(t.Address)
-	req.SetTransport(sip.NetworkToUpper(string(t.Transport)))
+	req := sip.NewRequest(sip.OPTIONS, to)
+	req.SetDestination(at)
 	res, err := l.layer.Request(ctx, req, nil)
 	if err != nil {
 		return 0, err
@@ -310,12 +341,12 @@ func newID() string { return ulid.Make().String() }
 // errClosed is what needs a listener gets before Open and after Serve.
 var errClosed = errors.New("sip: the switch does not serve")
 
-// lineOf is the listener of a place and a transport ("udp" or "tcp").
-func (s *Switch) lineOf(phones bool, transport string) (*line, error) {
+// lineOf is the listener of a place and a transport.
+func (s *Switch) lineOf(at place, transport string) (*line, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.lines {
-		if l.phones == phones && l.transport == transport {
+		if l.at == at && l.transport == transport {
 			return l, nil
 		}
 	}
@@ -323,11 +354,24 @@ func (s *Switch) lineOf(phones bool, transport string) (*line, error) {
 }
 
 // NodeAddr is host:port that other gateways reach this one at; "" when they do not, and before Open.
-func (s *Switch) NodeAddr() string { return "" }
+func (s *Switch) NodeAddr() string {
+	l, err := s.nodeLine()
+	if err != nil {
+		return ""
+	}
+	if _, _, err := net.SplitHostPort(l.advertise); err == nil {
+		return l.advertise
+	}
+	return net.JoinHostPort(strings.Trim(l.host(), "[]"), strconv.Itoa(int(l.addr.Port())))
+}
 
 // Addr is where carriers, or phones, are served; the zero value before Open.
 func (s *Switch) Addr(phones bool) netip.AddrPort {
-	l, err := s.lineOf(phones, "udp")
+	at := atCarriers
+	if phones {
+		at = atPhones
+	}
+	l, err := s.lineOf(at, "udp")
 	if err != nil {
 		return netip.AddrPort{}
 	}

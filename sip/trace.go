@@ -97,8 +97,12 @@ func (s *Switch) tellLadder(leg string, m dialog.Message) {
 
 // label is the trunk label of a message's peer.
 func (s *Switch) label(l *line, m dialog.Message) string {
-	if l.phones {
+	switch l.at {
+	case atPhones:
 		return phonesLabel
+	case atNodes:
+		return nodesLabel
+	case atCarriers:
 	}
 	if t, ok := s.trunks.Match(m.Peer.Addr()); ok {
 		return t.Name

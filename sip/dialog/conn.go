@@ -3,6 +3,7 @@ package dialog
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -109,12 +110,20 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	switch {
+	case err != nil && c.shaking():
+		c.s.l.m.refuse("handshake")
 	case errors.Is(err, os.ErrDeadlineExceeded) && !c.since.IsZero():
 		c.s.l.m.refuse("half_message")
 	case c.since.IsZero() && len(bytes.Trim(b[:n], "\r\n")) > 0: // line breaks keep alive (RFC 5626 section 3.5.1)
 		c.since = time.Now()
 	}
 	return n, err
+}
+
+// shaking tells whether the peer is still to prove itself by its certificate.
+func (c *conn) shaking() bool {
+	secure, ok := c.Conn.(*tls.Conn)
+	return ok && !secure.ConnectionState().HandshakeComplete
 }
 
 // whole notes that a message is complete.

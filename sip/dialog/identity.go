@@ -133,7 +133,7 @@ func (l *Layer) via() *sip.ViaHeader {
 func (l *Layer) contact(user string) *sip.ContactHeader {
 	c := &sip.ContactHeader{Address: sip.Uri{Scheme: "sip", User: user, Host: l.host, Port: l.port}}
 	if l.network != "UDP" {
-		c.Address.UriParams.Add("transport", "tcp")
+		c.Address.UriParams.Add("transport", sip.NetworkToLower(l.network))
 	}
 	return c
 }

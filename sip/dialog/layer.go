@@ -3,6 +3,7 @@ package dialog
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -72,6 +73,9 @@ type Deps struct {
 
 	// Spool keeps confirmed dialogs over a kill of the process; nil keeps none.
 	Spool Spool
+
+	// TLS is what ServeTLS shows to those who connect, and to those whom it connects to.
+	TLS *tls.Config
 }
 
 // Message is a message on the wire, for a ladder.
@@ -98,9 +102,9 @@ type Layer struct {
 
 	ready   chan struct{}
 	done    chan struct{} // closed when Serve gives up waiting
-	network string        // "UDP" or "TCP"
+	network string        // "UDP", "TCP" or "TLS"
 	local   netip.AddrPort
-	laddr   sip.Addr // what binds a request to the listener; empty on TCP
+	laddr   sip.Addr // what binds a request to the listener; empty on a stream
 	host    string   // of Via and Contact
 	port    int
 	drain   atomic.Bool
@@ -110,12 +114,14 @@ type Layer struct {
 	streams      sync.Map      // the connections of a stream listener: *conn by the peer's address
 	transactions atomic.Int64  // of requests that came
 	pending      chan struct{} // requests that were read and are not handled yet
+	overtakes    chan struct{} // CANCELs that wait for their INVITE
 
 	mu      sync.Mutex
 	serving bool
 	closed  bool
 	calls   map[key]*Call
-	invites map[string]struct{} // From-tag, Call-ID and CSeq of calls (merged requests)
+	invites map[string]struct{}      // From-tag, Call-ID and CSeq of calls (merged requests)
+	arrived map[string]chan struct{} // closed when the INVITE is handled that a CANCEL waits for, by our tag
 	spawned sync.WaitGroup
 }
 
@@ -131,16 +137,21 @@ func New(cfg Config, deps Deps) (*Layer, error) {
 		cfg: cfg, deps: deps, log: deps.Log, m: newMetrics(deps.Registerer),
 		ready: make(chan struct{}), done: make(chan struct{}),
 		calls: make(map[key]*Call), invites: make(map[string]struct{}), pending: make(chan struct{}, maxPending),
+		overtakes: make(chan struct{}, maxOvertakes), arrived: make(map[string]chan struct{}),
 	}
 	if _, err := rand.Read(l.secret[:]); err != nil {
 		return nil, fmt.Errorf("dialog: %w", err)
 	}
 	quiet := slog.New(&libraryLog{l: l})
-	l.tpl = sip.NewTransportLayer(net.DefaultResolver, sip.NewParser(), nil,
+	stream := func() *sip.TransportTCP {
+		return &sip.TransportTCP{ReadTimeout: cfg.IdleConn, WriteTimeout: 5 * time.Second}
+	}
+	l.tpl = sip.NewTransportLayer(net.DefaultResolver, sip.NewParser(), deps.TLS,
 		sip.WithTransportLayerLogger(quiet),
 		sip.WithTransportLayerReadFilter(l.readFilter),
 		sip.WithTransportLayerTransports(sip.TransportsConfig{
-			TCP: &sip.TransportTCP{ReadTimeout: cfg.IdleConn, WriteTimeout: 5 * time.Second},
+			TCP: stream(),
+			TLS: &sip.TransportTLS{TransportTCP: stream()},
 		}))
 	// Before the transaction layer, which handles each message in a goroutine of its own: only here is
 	// the order of arrival known, and only here may a message still be changed.
@@ -170,6 +181,18 @@ func (l *Layer) ServeTCP(ctx context.Context, ln net.Listener) error {
 		return err
 	}
 	return l.serve(ctx, ln.Close, func() error { return l.tpl.ServeTCP(&listener{Listener: ln, l: l}) })
+}
+
+// ServeTLS is ServeTCP over TLS, with the configuration of Deps.TLS for both directions.
+func (l *Layer) ServeTLS(ctx context.Context, ln net.Listener) error {
+	if l.deps.TLS == nil {
+		return errors.New("dialog: TLS must be set")
+	}
+	if _, err := l.open("TLS", ln.Addr()); err != nil {
+		return err
+	}
+	secure := &listener{Listener: tls.NewListener(ln, l.deps.TLS), l: l}
+	return l.serve(ctx, ln.Close, func() error { return l.tpl.ServeTLS(secure) })
 }
 
 func (l *Layer) open(network string, addr net.Addr) (netip.AddrPort, error) {

@@ -8,11 +8,12 @@ import (
 
 // refusals is why a message or a call was refused or dropped: a closed set.
 var refusals = []string{"filter", "scanner", "malformed", "sanity", "merged", "no_dialog", "draining",
-	"calls_full", "queue_full", "connections_full", "half_message", "out_of_order"}
+	"calls_full", "queue_full", "connections_full", "handshake", "half_message", "out_of_order"}
 
 // events is what a dialog's own machinery did: a closed set.
 var events = []string{"answered_unacked", "repeated_2xx", "cancel_glare", "forked_2xx", "offer_glare",
-	"gap_skipped", "stray_response", "stale_ended", "challenged", "transaction_shed", "reader_waited"}
+	"gap_skipped", "stray_response", "stale_ended", "challenged", "transaction_shed", "reader_waited",
+	"cancel_overtook"}
 
 type metrics struct {
 	calls   *prometheus.GaugeVec

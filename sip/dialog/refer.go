@@ -2,6 +2,7 @@ package dialog
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/emiago/sipgo/sip"
@@ -16,10 +17,29 @@ type Refer struct {
 	once sync.Once
 }
 
+// Refer asks the party to transfer the call to target, in a confirmed call, and returns when it took the
+// wish or refused it (a *call.DialError). It asks for no word of how it went (RFC 4488).
+func (c *Call) Refer(ctx context.Context, target sip.Uri) error {
+	res, err := c.exchange(ctx, sip.REFER, func(req *sip.Request) {
+		req.AppendHeader(sip.NewHeader("Refer-To", "<"+target.String()+">"))
+		req.AppendHeader(sip.NewHeader("Refer-Sub", "false"))
+	})
+	switch {
+	case err != nil:
+		return dialError(err)
+	case !res.IsSuccess():
+		return refusalError(res)
+	}
+	return nil
+}
+
 // Done tells the party how the transfer went: NOTIFY with 200 or 503, and the end of the subscription.
 // A second call does nothing.
 func (r *Refer) Done(ok bool) {
 	r.once.Do(func() {
+		if slices.Equal(values(r.Request, "Refer-Sub"), []string{"false"}) {
+			return // RFC 4488 section 4.1: there is no subscription
+		}
 		fragment := "SIP/2.0 503 Service Unavailable\r\n"
 		if ok {
 			fragment = "SIP/2.0 200 OK\r\n"

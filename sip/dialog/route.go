@@ -82,6 +82,9 @@ func (l *Layer) handle(req *sip.Request, tx *sip.ServerTx) {
 			l.leave()
 		}
 	}()
+	if req.IsInvite() && req.To() != nil {
+		defer l.handled(req)
+	}
 	if req.IsAck() {
 		defer tx.Terminate() // an ACK has no transaction of its own
 	}
@@ -96,8 +99,8 @@ func (l *Layer) handle(req *sip.Request, tx *sip.ServerTx) {
 		c.ack(req)
 	case req.IsAck():
 		return
-	case req.IsCancel(): // its INVITE would have taken it in the transaction layer (RFC 3261 section 9.2)
-		l.refuse(req, tx, refusal{status: 481, why: "no_dialog"})
+	case req.IsCancel():
+		l.overtaken(req, tx)
 	case c != nil && req.IsInvite() && toTag(req) == l.tagFor(req):
 		tx.Terminate() // the INVITE of a running call again, after its transaction was gone
 	case c != nil:

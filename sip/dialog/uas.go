@@ -46,18 +46,18 @@ func (l *Layer) invited(req *sip.Request, tx *sip.ServerTx) {
 		return
 	}
 	// A CANCEL that was quicker than this line is told by the result.
-	if !tx.OnCancel(c.cancelled) {
+	if !tx.OnCancel(func(cancel *sip.Request) { c.cancelled(cancel) }) {
 		c.cancelled(nil)
 		return
 	}
 	l.spawn(c, func() { l.deps.OnInvite(c) })
 }
 
-// cancelled ends an unanswered call; the transaction has sent 487, or does next. It runs inside the
-// transaction and must not use it.
-func (c *Call) cancelled(cancel *sip.Request) {
+// cancelled ends an unanswered call, and tells whether it was one; the transaction has sent 487, or does
+// next. It runs inside the transaction and must not use it.
+func (c *Call) cancelled(cancel *sip.Request) bool {
 	if _, ok := c.step(cancelled); !ok {
-		return
+		return false
 	}
 	e := &call.Ended{Remote: true, Cause: call.CauseNormal, Reason: call.EndCancelled}
 	if cancel != nil {
@@ -67,6 +67,7 @@ func (c *Call) cancelled(cancel *sip.Request) {
 	}
 	c.hangUp(e)
 	c.settle()
+	return true
 }
 
 // build is a response to the INVITE that may make a dialog (RFC 3261 section 12.1.1).

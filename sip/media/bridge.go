@@ -46,6 +46,14 @@ type member struct {
 
 func (m *member) speaks() bool { return !m.held && m.as.Role != call.Listen }
 
+// Relays tells whether two sessions are joined without decoding, so that a telephone-event of the one
+// reaches the other.
+func (b *Bridge) Relays() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.members) == 2 && b.wheel == nil
+}
+
 // NewBridge makes an empty bridge. Its name is for the log.
 func (e *Engine) NewBridge(name string) *Bridge { return &Bridge{e: e, name: name} }
 

@@ -78,6 +78,8 @@ type Bindings interface {
 	// Own lists those of an extension's bindings that are this node's, the newest first. It asks nobody
 	// else.
 	Own(ctx context.Context, extension string) ([]Binding, error)
+	// Mine lists the bindings of this node, of every extension. It asks nobody else.
+	Mine(ctx context.Context) ([]Binding, error)
 	// Remove drops a binding; one that is not there is no error.
 	Remove(ctx context.Context, extension, key string) error
 	// List lists all bindings.
@@ -130,7 +132,10 @@ func (m *Memory) Remove(_ context.Context, extension, key string) error {
 }
 
 // List implements [Bindings].
-func (m *Memory) List(context.Context) ([]Binding, error) {
+func (m *Memory) List(ctx context.Context) ([]Binding, error) { return m.Mine(ctx) }
+
+// Mine implements [Bindings].
+func (m *Memory) Mine(context.Context) ([]Binding, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var all []Binding

@@ -73,7 +73,7 @@ func New(cfg Config, deps Deps) (*Registrar, error) {
 func (r *Registrar) resume() {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
 	defer cancel()
-	all, err := r.bindings.List(ctx)
+	all, err := r.bindings.Mine(ctx)
 	if err != nil {
 		r.log.Warn("phones of the last process are not known yet", "err", err)
 		return
@@ -90,6 +90,11 @@ func (r *Registrar) resume() {
 // Lookup lists an extension's phones, the newest first.
 func (r *Registrar) Lookup(ctx context.Context, extension string) ([]Binding, error) {
 	return r.bindings.Get(ctx, extension)
+}
+
+// Own lists an extension's phones at this node, the newest first.
+func (r *Registrar) Own(ctx context.Context, extension string) ([]Binding, error) {
+	return r.bindings.Own(ctx, extension)
 }
 
 // Local tells whether an extension has a phone at this node. It asks memory alone, and never blocks.

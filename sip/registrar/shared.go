@@ -90,6 +90,9 @@ func (s *Shared) Own(ctx context.Context, extension string) ([]Binding, error) {
 	return s.local.Own(ctx, extension)
 }
 
+// Mine implements [Bindings].
+func (s *Shared) Mine(ctx context.Context) ([]Binding, error) { return s.local.Mine(ctx) }
+
 // Get implements [Bindings]: this node's phones, then those of the others.
 func (s *Shared) Get(ctx context.Context, extension string) ([]Binding, error) {
 	own, err := s.local.Get(ctx, extension)
@@ -101,7 +104,7 @@ func (s *Shared) Get(ctx context.Context, extension string) ([]Binding, error) {
 
 // List implements [Bindings].
 func (s *Shared) List(ctx context.Context) ([]Binding, error) {
-	own, err := s.local.List(ctx)
+	own, err := s.local.Mine(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -230,7 +233,7 @@ func (s *Shared) Run(ctx context.Context) error {
 
 // everything has every phone of this node written.
 func (s *Shared) everything(ctx context.Context) {
-	all, err := s.local.List(ctx)
+	all, err := s.local.Mine(ctx)
 	if err != nil {
 		s.log.Warn("the phones of this node are not listed", "error", err)
 		return
@@ -288,7 +291,7 @@ func (s *Shared) field(key string) string { return s.node + " " + key }
 
 // lost tells whether Remote has forgotten a phone of this node; each turn asks for another.
 func (s *Shared) lost(ctx context.Context, turn int) (bool, error) {
-	all, err := s.local.List(ctx)
+	all, err := s.local.Mine(ctx)
 	if err != nil || len(all) == 0 {
 		return false, err
 	}

@@ -1,0 +1,161 @@
+package sip
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"github.com/hotline12345/gateway/internal/call"
+)
+
+const (
+	// nodePatience is how long another gateway may take for its first response to an INVITE.
+	nodePatience = time.Second
+	// nodeBeat is how often the gateways that calls stand with are looked at, nodePing how long one may
+	// take to answer, and nodeLost how long it may be silent before its calls are ended.
+	nodeBeat = time.Second
+	nodePing = 2 * time.Second
+	nodeLost = 10 * time.Second
+)
+
+// load reads the certificate and the authority. Both directions use them: a gateway shows its own to those
+// whom it calls and to those who call, and takes any that the authority has signed, at whatever address.
+func (t NodesTLS) load() (*tls.Config, error) {
+	own, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("cert_file: %w; write a PEM certificate, and its key as key_file", err)
+	}
+	pem, err := os.ReadFile(t.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("ca_file: %w; write the PEM certificate of the authority of all gateways", err)
+	}
+	authority := x509.NewCertPool()
+	if !authority.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("ca_file: %s has no certificate; write a PEM file", t.CAFile)
+	}
+	return &tls.Config{
+		MinVersion:   tls.VersionTLS13,
+		Certificates: []tls.Certificate{own},
+		ClientAuth:   tls.RequireAndVerifyClientCert,
+		ClientCAs:    authority,
+		// The name is not checked, since gateways are found by address: whoever has a certificate of
+		// the authority is one. VerifyConnection checks that.
+		InsecureSkipVerify: true, //nolint:gosec // see above
+		VerifyConnection: func(c tls.ConnectionState) error {
+			return signed(c, authority)
+		},
+	}, nil
+}
+
+// signed checks that a peer's certificate is of the authority.
+func signed(c tls.ConnectionState, authority *x509.CertPool) error {
+	if len(c.PeerCertificates) == 0 {
+		return errors.New("sip: the gateway shows no certificate")
+	}
+	between := x509.NewCertPool()
+	for _, cert := range c.PeerCertificates[1:] {
+		between.AddCert(cert)
+	}
+	_, err := c.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: authority, Intermediates: between,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}})
+	return err
+}
+
+// nodeLine is the listener that other gateways are called from.
+func (s *Switch) nodeLine() (*line, error) {
+	if s.tls != nil {
+		return s.lineOf(atNodes, "tls")
+	}
+	return s.lineOf(atNodes, "udp")
+}
+
+// watchNodes ends the calls that stand with a gateway that has died, so that nobody talks into a dead one
+// until ctx ends. A gateway that the cluster misses is asked itself, since the cluster's word comes by a
+// store that may be away.
+func (s *Switch) watchNodes(ctx context.Context) error {
+	tick := time.NewTicker(nodeBeat)
+	defer tick.Stop()
+	watched := map[string]*silence{}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		legs := s.nodeLegs()
+		for node := range watched {
+			if len(legs[node]) == 0 {
+				delete(watched, node)
+			}
+		}
+		var asked sync.WaitGroup
+		for node, all := range legs {
+			q := watched[node]
+			if q == nil {
+				q = &silence{addr: all[0].Info().Peer, heard: time.Now()}
+				watched[node] = q
+			}
+			asked.Go(func() { s.lookAfter(ctx, node, q, all) })
+		}
+		asked.Wait()
+	}
+}
+
+// silence is how long a gateway has not been heard of.
+type silence struct {
+	addr  netip.AddrPort
+	heard time.Time
+}
+
+// lookAfter looks whether a gateway lives, and ends its legs when it has not for nodeLost.
+func (s *Switch) lookAfter(ctx context.Context, node string, q *silence, legs []*leg) {
+	at, alive := s.deps.Peers(node)
+	if addr, err := netip.ParseAddrPort(at); err == nil {
+		q.addr = addr
+	}
+	if alive || s.answers(ctx, q.addr) {
+		q.heard = time.Now()
+		return
+	}
+	if ctx.Err() != nil || time.Since(q.heard) < nodeLost {
+		return
+	}
+	s.log.Warn("a gateway has died; its calls are ended here", "node", node, "calls", len(legs))
+	for _, l := range legs {
+		s.metrics.nodesLost.Inc()
+		s.work.Go(func() { l.end(call.Ended{Cause: call.CauseTempUnavailable, Reason: call.EndNodeLost}) })
+	}
+}
+
+// answers tells whether a gateway answers at an address, whatever it says.
+func (s *Switch) answers(ctx context.Context, addr netip.AddrPort) bool {
+	l, err := s.nodeLine()
+	if err != nil || !addr.IsValid() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, nodePing)
+	defer cancel()
+	_, err = l.options(ctx, sip.Uri{Scheme: "sip", Host: addr.Addr().String(), Port: int(addr.Port())}, addr.String())
+	return err == nil
+}
+
+// nodeLegs are the legs whose far side is another gateway, by its name.
+func (s *Switch) nodeLegs() map[string][]*leg {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := map[string][]*leg{}
+	for _, l := range s.legs {
+		if l.node != "" {
+			all[l.node] = append(all[l.node], l)
+		}
+	}
+	return all
+}
