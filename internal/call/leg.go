@@ -243,6 +243,19 @@ type Checkpoint struct {
 	Bridge     string    `json:"bridge,omitempty"`
 	Recording  string    `json:"recording,omitempty"`
 	At         time.Time `json:"at"`
+	// Trunk, Called, Identity, Started and the sealed number of the caller are those of the call.
+	Trunk    string    `json:"trunk,omitempty"`
+	Called   string    `json:"called,omitempty"`
+	Identity Identity  `json:"identity,omitempty"`
+	Caller   []byte    `json:"caller,omitempty"`
+	Started  time.Time `json:"started,omitzero"`
+	// Queue and Placed are where the caller waits or waited, and since when: the place to keep.
+	Queue  string    `json:"queue,omitempty"`
+	Placed time.Time `json:"placed,omitzero"`
+	// CallBack is the task of a call back that has not come out yet, and Owed is why the caller of a call
+	// that has ended is owed one.
+	CallBack string `json:"call_back,omitempty"`
+	Owed     string `json:"owed,omitempty"`
 	// HandOvers is what case intake is to be told of the call, personal data sealed, should the
 	// node be killed now.
 	HandOvers []byte `json:"hand_overs,omitempty"`

@@ -16,7 +16,7 @@ func (s *story) emergency(ctx context.Context, d *errDanger) error {
 	s.reason, s.outcome = "", OutcomeNone
 	heard := s.pad.set(keysHeeded)
 	defer heard()
-	s.stage(StageEmergency)
+	s.stage(StageEmergency, 2*(s.m.cfg.Emergency.Choose+speaking))
 	s.record("danger")
 	if d.tried {
 		heard()
@@ -34,6 +34,7 @@ func (s *story) emergency(ctx context.Context, d *errDanger) error {
 		heard()
 		return s.front(ctx)
 	}
+	s.lasts(0) // a service rings for as long as its carrier lets it
 	s.inDanger(choice.service, "caller")
 	leg, err := s.reach(ctx, choice.service, choice.at)
 	defer s.hangup(leg)
@@ -50,7 +51,8 @@ func (s *story) emergency(ctx context.Context, d *errDanger) error {
 	if s.cdr.Connected.IsZero() {
 		s.cdr.Connected = time.Now()
 	}
-	s.stage(StageService)
+	s.stage(StageService, 0)
+	s.record("talk")
 	return s.converse(ctx, parties{service: leg})
 }
 
@@ -139,7 +141,7 @@ func (s *story) reach(ctx context.Context, svc Service, pressed time.Time) (call
 	told := make(chan struct{})
 	go func() {
 		defer close(told)
-		_ = s.m.contain(s.leg, func() error { // the service is called whatever the caller hears
+		_ = s.m.contain(s.id, func() error { // the service is called whatever the caller hears
 			if err := s.say(telling, false, going[svc]); err != nil {
 				return err
 			}
@@ -262,7 +264,7 @@ func (s *story) try(ctx context.Context, i int, t attempt, svc Service, pressed 
 	defer t.cancel()
 	var leg call.Leg
 	var form call.CallerForm
-	err := s.m.contain(s.leg, func() (err error) {
+	err := s.m.contain(s.id, func() (err error) {
 		leg, form, err = s.tryForms(ctx, i, t, svc, pressed, news)
 		return err
 	})
@@ -274,7 +276,7 @@ func (s *story) try(ctx context.Context, i int, t attempt, svc Service, pressed 
 	s.note("emergency", "answered", map[string]string{"trunk": t.route.Trunk, "form": string(form)})
 	news <- attemptNews{i: i, leg: leg}
 	if form == call.FormSpoken {
-		_ = s.m.contain(s.leg, func() error { s.readNumber(leg); return nil })
+		_ = s.m.contain(s.id, func() error { s.readNumber(leg); return nil })
 	}
 }
 

@@ -37,7 +37,7 @@ type keypad struct {
 	mode      keyMode
 	watch     KeyWatch                         // nil on an agent's phone: no key there is danger
 	interrupt context.CancelCauseFunc          // of the stage that runs
-	held      *errDanger                       // danger between two stages: the next one is interrupted
+	held      error                            // danger between two stages: the next one is interrupted
 	danger    func(*errDanger)                 // told of every danger key
 	told      func(d call.Digit, private bool) // told of every key; one of a run of digits is private
 }
@@ -131,13 +131,25 @@ func (k *keypad) guard(ctx context.Context) (guarded context.Context, release fu
 	}
 }
 
+// cut interrupts the stage that runs, if any.
+func (k *keypad) cut(why error) {
+	k.mu.Lock()
+	interrupt := k.interrupt
+	k.mu.Unlock()
+	if interrupt != nil {
+		interrupt(why)
+	}
+}
+
 // voice is the caller as a flow sees them.
 type voice struct {
 	leg  call.Leg
 	pad  *keypad
 	node func(node, language string)
 	// record begins the recording of a message, and marks it.
-	record  func(kind string)
+	record func(kind string)
+	// lasts says how long the caller may be silent now.
+	lasts   func(time.Duration)
 	contain func(func() error) error
 	pending []byte // keys that ended a prompt early
 }
@@ -219,6 +231,7 @@ func (v *voice) Collect(ctx context.Context, c Collect) (string, error) {
 // Message lets the caller speak until # or the limit; see [Voice].
 func (v *voice) Message(ctx context.Context, limit time.Duration) (time.Duration, error) {
 	v.record("message")
+	v.lasts(limit)
 	start := time.Now()
 	for {
 		k, err := v.Key(ctx, limit-time.Since(start))

@@ -5,6 +5,17 @@
 // interrupts a caller anywhere: in a prompt, a collection, the queue, the automatic path of a
 // suspended caller. In talk an emergency adds a leg instead.
 //
+// # Who is called back
+//
+// A missed call is called back (漏接电话回拨): that of a caller who wanted a person and did not reach one, for
+// a reason that is not the caller's own. Who leaves a queue is noted by the queue. The session notes the rest,
+// with the old place: who found no place in the queue or on the line; who was answered and then cut, wherever
+// they were, because the node was killed, left, or failed; and who pressed the emergency key and was gone before
+// anybody answered. It does not note who hangs up in the flow (they may have heard all they wanted), who gave
+// up before the answer, a third call of a number that has two on the line, a caller under a measure, and
+// a number that is unknown or spoofed, which is nobody's or another's. Whoever is answered later is not owed
+// a call any more: the ledger knows.
+//
 // The package imports no room. What it needs of them stands in ports.go.
 package session
 
@@ -34,6 +45,8 @@ type Journal interface {
 	SaveCheckpoint(ctx context.Context, c call.Checkpoint) error
 	DropCheckpoint(ctx context.Context, callID string) error
 	Checkpoints(ctx context.Context) ([]call.Checkpoint, error)
+	// Call returns a call's detail record, or [journal.ErrNotFound].
+	Call(ctx context.Context, callID string) (journal.Row, error)
 }
 
 // Desk is what an agent does on the phone: log in, pause, be ready, log out.
@@ -69,12 +82,14 @@ type Manager struct {
 	Deps
 	metrics *metrics
 
+	ledger ledger
+	late   crowd // calls, and what is left of them: dials that lost a race, notes for the ledger
+
 	mu       sync.Mutex
 	calls    map[string]*story
 	watchers map[chan struct{}]struct{}
-	draining chan struct{}
-	drained  sync.Once
-	late     sync.WaitGroup // dial attempts that lost a race and are being cleared
+	exit     exit
+	calling  int // callers who are called back
 }
 
 // New makes a manager. It starts nothing.
@@ -82,22 +97,28 @@ func New(cfg Config, d Deps) (*Manager, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("session: %w", err)
 	}
-	return &Manager{
+	m := &Manager{
 		cfg: cfg, Deps: d, metrics: newMetrics(d.Registerer),
 		calls:    map[string]*story{},
 		watchers: map[chan struct{}]struct{}{},
-		draining: make(chan struct{}),
-	}, nil
+		exit:     newExit(),
+	}
+	m.ledger.m = m
+	if d.Registerer != nil {
+		d.Registerer.MustRegister(newStuckCalls(m))
+	}
+	return m, nil
 }
 
 // Handle is the call handler of a backend. It returns when the call's story has ended, wrap-up
 // included.
-func (m *Manager) Handle(ctx context.Context, leg call.Leg, from *call.Checkpoint) {
+func (m *Manager) Handle(_ context.Context, leg call.Leg, from *call.Checkpoint) {
+	defer m.late.enter()()
 	if leg.Info().Extension != "" {
 		m.phone(leg)
 		return
 	}
-	s := m.begin(ctx, leg)
+	s := m.begin(leg)
 	defer s.close()
 	s.run(from)
 }
@@ -106,37 +127,29 @@ func (m *Manager) Handle(ctx context.Context, leg call.Leg, from *call.Checkpoin
 var errPanic = errors.New("session: a panic")
 
 // contain runs f, which works beside a call's own goroutine, and turns its panic into an error.
-func (m *Manager) contain(leg call.Leg, f func() error) (err error) {
+func (m *Manager) contain(callID string, f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			m.metrics.faults.WithLabelValues("panic").Inc()
-			m.Log.Error("a helper of a call panicked", "call", leg.Info().ID, "panic", v, "stack", string(debug.Stack()))
+			m.Log.Error("a helper of a call panicked", "call", callID, "panic", v, "stack", string(debug.Stack()))
 			err = errPanic
 		}
 	}()
 	return f()
 }
 
-// Drain ends every wrap-up at once: the process is about to leave.
-func (m *Manager) Drain() { m.drained.Do(func() { close(m.draining) }) }
+// Wait returns when no call is left, and nothing of one, or when ctx ends.
+func (m *Manager) Wait(ctx context.Context) error { return m.late.wait(ctx) }
 
-// Wait returns when the attempts that lost a race to answer are cleared, or ctx ends.
-func (m *Manager) Wait(ctx context.Context) error {
-	done := make(chan struct{})
-	go func() { m.late.Wait(); close(done) }()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+func (m *Manager) stories() []*story {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.calls))
 }
 
 // Views are the live calls, the oldest first.
 func (m *Manager) Views() []View {
-	m.mu.Lock()
-	stories := slices.Collect(maps.Values(m.calls))
-	m.mu.Unlock()
+	stories := m.stories()
 	views := make([]View, 0, len(stories))
 	for _, s := range stories {
 		views = append(views, s.snapshot())
@@ -280,7 +293,13 @@ func (m *Manager) Hangup(ctx context.Context, callID, by string) error {
 		return m.order(callID, "", order{kind: orderHangup, by: by})
 	}
 	s.note("hangup", "hung up by "+by, nil)
-	return s.leg.Hangup(context.WithoutCancel(ctx), call.CauseNormal)
+	ctx = context.WithoutCancel(ctx)
+	leg := s.line()
+	err = leg.Hangup(ctx, call.CauseNormal)
+	if now := s.line(); now != leg { // a caller who is called back has answered meanwhile
+		err = now.Hangup(ctx, call.CauseNormal)
+	}
+	return err
 }
 
 // Mark is the recording's offset now, for a request that begins here (Art. 8).

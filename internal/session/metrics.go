@@ -12,7 +12,11 @@ type metrics struct {
 	emergencies      *prometheus.CounterVec
 	emergencySeconds prometheus.Histogram
 	faults           *prometheus.CounterVec
+	callBacks        *prometheus.CounterVec
 }
+
+// resultRefused is a call back that was not begun, for want of room.
+const resultRefused = "refused"
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
@@ -27,6 +31,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Buckets: []float64{.01, .025, .05, .1, .2, .3, .5, 1, 5, 15}}),
 		faults: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hotline_session_faults_total", Help: "Steps of a call that failed while the call went on."}, []string{"step"}),
+		callBacks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hotline_call_backs_total", Help: "Attempts to call a caller back, by how they came out."}, []string{"result"}),
 	}
 	for _, s := range Stages() {
 		m.active.WithLabelValues(string(s))
@@ -40,11 +46,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.emergencies.WithLabelValues(string(s), "caller")
 		m.emergencies.WithLabelValues(string(s), "agent")
 	}
-	for _, step := range []string{"checkpoint", "recording", "intake", "journal", "panic"} {
+	for _, step := range []string{"checkpoint", "recording", "intake", "journal", "ledger", "panic"} {
 		m.faults.WithLabelValues(step)
 	}
+	for _, r := range CallBackResults() {
+		m.callBacks.WithLabelValues(string(r))
+	}
+	m.callBacks.WithLabelValues(resultRefused)
 	if reg != nil {
-		reg.MustRegister(m.active, m.calls, m.emergencies, m.emergencySeconds, m.faults)
+		reg.MustRegister(m.active, m.calls, m.emergencies, m.emergencySeconds, m.faults, m.callBacks)
 	}
 	return m
 }

@@ -39,7 +39,7 @@ func (m *Manager) phone(leg call.Leg) {
 	}
 	pad := &keypad{keys: make(chan byte, 32), mode: keysRaw, danger: func(*errDanger) {}, told: func(call.Digit, bool) {}}
 	reading := make(chan struct{})
-	contain := func(f func() error) error { return m.contain(leg, f) }
+	contain := func(f func() error) error { return m.contain(info.ID, f) }
 	go func() {
 		defer close(reading)
 		_ = contain(func() error { pad.run(leg); return nil })

@@ -41,6 +41,7 @@ const (
 	IVROnly    Decision = "IVR_ONLY"    // a running measure: the automatic path
 	QueueLease Decision = "QUEUE_LEASE" // two calls of this number are up: told, and waits
 	RejectNet  Decision = "REJECT_NET"  // the hotline's own number claimed by a caller (Art. 28)
+	CalledBack Decision = "CALL_BACK"   // nobody was admitted: the line called
 )
 
 // Verdict is a decision with what follows from it.
@@ -308,7 +309,7 @@ type CallBackTask struct {
 	ID     string
 	Entry  QueueEntry // with the old place in Arrived
 	Number call.Number
-	Ticket Ticket // reserved for Offer: Accept when the agent answers, Complete at the end
+	Ticket Ticket // reserved for Offer: Accept when the agent answers and Complete at the end, or Decline
 	Offer  Offer
 }
 
@@ -325,6 +326,11 @@ const (
 	CallBackAgentMissed CallBackResult = "agent_missed"
 )
 
+// CallBackResults lists every result.
+func CallBackResults() []CallBackResult {
+	return []CallBackResult{CallBackAnswered, CallBackNoAnswer, CallBackBusy, CallBackFailed, CallBackAgentMissed}
+}
+
 // OwedCall is a caller who left without an agent.
 type OwedCall struct {
 	CallID   string
@@ -333,8 +339,17 @@ type OwedCall struct {
 	Caller   call.Number
 	Arrived  time.Time // the old place
 	Left     time.Time
-	Why      string // full, node_lost
+	Why      string // one of the reasons below
 }
+
+// Why a caller is owed a call that no queue has noted.
+const (
+	OwedFull      = "full"      // no place in the queue, or on the line
+	OwedNodeLost  = "node_lost" // the node was killed
+	OwedDrained   = "drained"   // the node left before the caller was served
+	OwedFault     = "fault"     // a fault of ours cut the call
+	OwedEmergency = "emergency" // in danger, and gone before anybody answered
+)
 
 // DeclineReason is why an offer came to nothing.
 type DeclineReason string

@@ -12,7 +12,7 @@ import (
 // queued is the wait for an agent, and the talk when one came. A caller keeps the first place in
 // every return to the queue.
 func (s *story) queued(ctx context.Context, e QueueEntry) error {
-	e.CallID, e.Caller, e.Arrived = s.id, s.info.Caller, s.placed
+	e.CallID, e.Caller, e.Arrived = s.id, s.reachable(), s.placed
 	if e.Language == "" {
 		e.Language = s.snapshot().Language
 	}
@@ -32,19 +32,21 @@ func (s *story) queued(ctx context.Context, e QueueEntry) error {
 
 // wait enters the queue and returns the agent who answered.
 func (s *story) wait(ctx context.Context, e QueueEntry) (Offer, call.Leg, error) {
-	ctx, release := s.enter(ctx, StageQueue)
+	ctx, release := s.enter(ctx, StageQueue, 0)
 	defer release()
 	s.phase(PhaseQueue)
 	if s.placed.IsZero() {
 		s.placed = time.Now()
-		s.cdr.Queued = s.placed
 	}
+	if s.cdr.Queued.IsZero() {
+		s.cdr.Queued = time.Now()
+	}
+	s.update(func(v *View) { v.Queue, v.Reason, v.Agent, v.Extension = e.Queue, e.Reason, "", "" })
 	ticket, err := s.m.Queue.Enter(ctx, e)
 	if err != nil {
 		return Offer{}, nil, s.noQueue(ctx, err)
 	}
 	s.ticket, s.cdr.Queue = ticket, e.Queue
-	s.update(func(v *View) { v.Queue, v.Reason, v.Agent, v.Extension = e.Queue, e.Reason, "", "" })
 	s.note("queue", "ENTERQUEUE", map[string]string{"queue": e.Queue, "reason": e.Reason})
 	s.checkpoint()
 	offer, agent, err := s.hunt(ctx, ticket)
@@ -80,8 +82,8 @@ func (s *story) leaveQueue(ctx context.Context, t Ticket) {
 	if _, danger := errors.AsType[*errDanger](cause); danger {
 		why = LeaveEmergency
 	} else {
-		s.outcome = OutcomeAbandoned
-		if ended != nil && ended.Reason == call.EndDrained {
+		s.outcome, s.noted = OutcomeAbandoned, true
+		if ended != nil && ended.Reason == call.EndDrained || errors.Is(cause, errLeaving) {
 			why = LeaveDrained
 		}
 	}
@@ -95,7 +97,7 @@ func (s *story) leaveQueue(ctx context.Context, t Ticket) {
 
 // hunt waits for offers and rings their agents until one answers.
 func (s *story) hunt(ctx context.Context, t Ticket) (Offer, call.Leg, error) {
-	music := s.entertain(ctx)
+	music := s.entertain(ctx, s.leg)
 	defer music.stop()
 	var told news
 	told.every = s.m.cfg.PositionEvery
@@ -115,7 +117,7 @@ func (s *story) hunt(ctx context.Context, t Ticket) (Offer, call.Leg, error) {
 			if agent != nil || err != nil {
 				return *u.Offer, agent, err
 			}
-			s.stage(StageQueue)
+			s.stage(StageQueue, 0)
 		}
 	}
 }
@@ -123,7 +125,7 @@ func (s *story) hunt(ctx context.Context, t Ticket) (Offer, call.Leg, error) {
 // ring calls an agent's phone. A nil leg and a nil error mean: wait on.
 func (s *story) ring(ctx context.Context, t Ticket, o Offer) (call.Leg, error) {
 	s.update(func(v *View) { v.Agent, v.Extension = o.Agent, o.Extension })
-	s.stage(StageRing)
+	s.stage(StageRing, o.Ring)
 	s.note("offer", "ringing "+o.Extension, map[string]string{"agent": o.Agent})
 	ringing, cancel := context.WithTimeoutCause(ctx, o.Ring, errLimit)
 	defer cancel()

@@ -258,6 +258,17 @@ func (r *rig) SaveCDR(_ context.Context, c journal.CDR) error {
 	return nil
 }
 
+func (r *rig) Call(_ context.Context, id string) (journal.Row, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.cdrs {
+		if c.CallID == id {
+			return journal.Row{CDR: c}, nil
+		}
+	}
+	return journal.Row{}, journal.ErrNotFound
+}
+
 func (r *rig) Append(e journal.Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

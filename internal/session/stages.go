@@ -11,7 +11,7 @@ import (
 // reserve answers a call that came when every ordinary place was taken: it is told so, and has the
 // emergency exit for a short while.
 func (s *story) reserve(ctx context.Context) error {
-	ctx, release := s.enter(ctx, StageReserve)
+	ctx, release := s.enter(ctx, StageReserve, s.m.cfg.ReserveLimit)
 	defer release()
 	s.reason, s.outcome = call.EndFull, OutcomeRefused
 	limited, stop := context.WithTimeoutCause(ctx, s.m.cfg.ReserveLimit, errLimit)
@@ -39,12 +39,12 @@ func (s *story) limit(err error) error {
 
 // leaseWait holds a third call of one number until a call of that number ends.
 func (s *story) leaseWait(ctx context.Context) error {
-	ctx, release := s.enter(ctx, StageLeaseWait)
+	ctx, release := s.enter(ctx, StageLeaseWait, s.m.cfg.LeaseWait+2*speaking)
 	defer release()
 	if err := s.say(ctx, false, "lease_wait"); err != nil {
 		return err
 	}
-	music := s.entertain(ctx)
+	music := s.entertain(ctx, s.leg)
 	defer music.stop()
 	over := time.NewTimer(s.m.cfg.LeaseWait)
 	defer over.Stop()
@@ -72,7 +72,7 @@ func (s *story) leaseWait(ctx context.Context) error {
 // suspended is the automatic path of a caller under a measure (Art. 29): the notice, with the
 // emergency exit alive all through; then a message, an appeal, or a question about progress.
 func (s *story) suspended(ctx context.Context) error {
-	ctx, release := s.enter(ctx, StageSuspended)
+	ctx, release := s.enter(ctx, StageSuspended, s.m.cfg.SuspendedLimit)
 	defer release()
 	s.outcome = OutcomeSuspended
 	limited, stop := context.WithTimeoutCause(ctx, s.m.cfg.SuspendedLimit, errLimit)
@@ -133,14 +133,17 @@ func (s *story) leave(ctx context.Context, kind string) error {
 
 // transfer sends the caller where the flow says and stays between the two.
 func (s *story) transfer(ctx context.Context, to call.Endpoint) error {
-	ctx, release := s.enter(ctx, StageRing)
+	ctx, release := s.pad.guard(ctx)
 	defer release()
-	music := s.entertain(ctx)
+	s.stage(StageRing, farRing)
+	music := s.entertain(ctx, s.leg)
 	opts := call.DialOptions{Caller: s.info.Caller, Form: call.FormFrom, Token: s.id}
 	if s.info.Withheld { // RFC 3323: the far side is no emergency service
 		opts.Caller, opts.Form = call.Number{}, call.FormSpoken
 	}
-	far, err := s.m.Switch.Dial(ctx, to, opts)
+	ringing, stop := context.WithTimeoutCause(ctx, farRing, errLimit)
+	defer stop()
+	far, err := s.m.Switch.Dial(ringing, to, opts)
 	defer s.hangup(far)
 	music.stop()
 	if cause := context.Cause(ctx); cause != nil {
@@ -153,9 +156,13 @@ func (s *story) transfer(ctx context.Context, to call.Endpoint) error {
 	// No agent hears the caller, so danger ends this talk; the far side has the keys, as a collection has.
 	defer s.pad.set(keysCollecting)()
 	s.dropOrders()
-	s.stage(StageTalk)
+	s.stage(StageTalk, 0)
+	s.record("talk")
 	return s.converse(ctx, parties{service: far})
 }
+
+// farRing is how long the far side of a transfer may ring; then a person takes the call.
+const farRing = time.Minute
 
 // farewell is how long a party is waited for to confirm its end. The leg has ended either way, and a
 // phone that is off must not keep an agent or a lease.
@@ -173,17 +180,18 @@ func (s *story) hangup(leg call.Leg) {
 	}
 }
 
-// entertainment is the hold music of a waiting caller, and what is said in between.
+// entertainment is the hold music of a waiting party, and what is said in between.
 type entertainment struct {
+	leg    call.Leg
 	cancel context.CancelFunc
 	done   chan struct{}
 	clips  chan []*call.Clip
 }
 
 // entertain plays hold music until stop is called or ctx ends.
-func (s *story) entertain(ctx context.Context) *entertainment {
+func (s *story) entertain(ctx context.Context, leg call.Leg) *entertainment {
 	ctx, cancel := context.WithCancel(ctx)
-	e := &entertainment{cancel: cancel, done: make(chan struct{}), clips: make(chan []*call.Clip, 1)}
+	e := &entertainment{leg: leg, cancel: cancel, done: make(chan struct{}), clips: make(chan []*call.Clip, 1)}
 	go func() {
 		defer close(e.done)
 		_ = s.contain(func() error {
@@ -202,13 +210,13 @@ func (e *entertainment) between(ctx context.Context, s *story) {
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		_ = s.contain(func() error { return s.leg.Loop(playing, s.m.Prompts.Music()...) }) // ends with ctx, or with the leg
+		_ = s.contain(func() error { return e.leg.Loop(playing, s.m.Prompts.Music()...) }) // ends with ctx, or with the leg
 	}()
 	select {
 	case clips := <-e.clips:
 		cut()
 		<-over
-		_ = s.leg.Play(ctx, clips...) // news of the place; the caller waits on without it
+		_ = e.leg.Play(ctx, clips...) // news of the place; whoever waits waits on without it
 	case <-ctx.Done():
 		cut()
 		<-over

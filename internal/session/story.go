@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -13,10 +14,10 @@ import (
 	"github.com/hotline12345/gateway/internal/journal"
 )
 
-// story is one call. Its methods but snapshot, update, note and mark belong to the call's goroutine.
+// story is one call. Its methods but snapshot, update, line, note and mark belong to the call's goroutine.
 type story struct {
 	m       *Manager
-	leg     call.Leg
+	leg     call.Leg // the caller's; written under mu, once more at most: see met
 	info    call.Info
 	id      string
 	log     *slog.Logger
@@ -26,10 +27,14 @@ type story struct {
 	orders  chan order // from the console; 4, as one saves and ends a write-up in one act
 	done    sync.WaitGroup
 	faulted atomic.Bool // a helper panicked
+	notes   atomic.Int32
+	seal    func() []byte // the caller's number, sealed once
 
 	mu   sync.Mutex
 	view View
 	rec  Recording
+	due  time.Time // when the stage must be over; zero for one without an end of its own
+	gone time.Time // when the caller's leg ended
 
 	cdr     journal.CDR
 	detach  func()
@@ -41,7 +46,10 @@ type story struct {
 	outcome Outcome       // what the line itself knows of the call
 	flow    FlowExit      // the last exit of the flow
 	placed  time.Time     // when the caller first entered a queue: the place to keep
-	pressed time.Duration // from the choosing key to the INVITE, of the last emergency
+	noted   bool          // the queue knows that the caller left without an agent
+	task    *CallBackTask // of a call that the line placed
+	told    bool          // the ledger knows how the task came out
+	owed    string        // why the line owes the caller a call, once that is known
 }
 
 // An order is an act of the console on a live call.
@@ -60,7 +68,8 @@ const (
 	orderKeep // write what the agent entered into the checkpoint
 )
 
-func (m *Manager) begin(_ context.Context, leg call.Leg) *story {
+// begin makes the story of a call and shows it.
+func (m *Manager) begin(leg call.Leg) *story {
 	info := leg.Info()
 	s := &story{
 		m: m, leg: leg, info: info, id: info.ID,
@@ -79,10 +88,11 @@ func (m *Manager) begin(_ context.Context, leg call.Leg) *story {
 		}
 		s.note("digit", "key pressed", attrs)
 	}
-	s.voice = &voice{leg: leg, pad: s.pad, node: s.atNode, record: s.record, contain: s.contain}
+	s.voice = &voice{leg: leg, pad: s.pad, node: s.atNode, record: s.record, lasts: s.lasts, contain: s.contain}
+	s.seal = sync.OnceValue(s.sealedCaller)
 	s.view = View{
 		CallID: s.id, Started: info.At, Since: info.At, Stage: StageScreened, Trunk: info.Trunk,
-		Caller: s.shown(), Identity: info.Identity, Called: info.Called, Language: "zh",
+		Caller: s.shown(), Identity: info.Identity, Called: info.Called, Language: "zh", Gateway: m.cfg.Node,
 	}
 	s.cdr = journal.CDR{
 		CallID: s.id, Node: m.cfg.Node, Trunk: info.Trunk, Caller: info.Caller, Called: info.Called,
@@ -93,8 +103,29 @@ func (m *Manager) begin(_ context.Context, leg call.Leg) *story {
 	m.mu.Unlock()
 	m.metrics.stage(StageScreened, 1)
 	m.changed()
-	s.beside(func() error { s.pad.run(leg); return nil })
+	s.lasts(answering)
+	s.listen()
 	return s
+}
+
+// listen reads the keys of the caller's leg for as long as it lives, and notes its end.
+func (s *story) listen() {
+	leg := s.leg
+	s.beside(func() error { s.pad.run(leg); return nil })
+	context.AfterFunc(leg.Context(), func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.leg == leg {
+			s.gone = time.Now()
+		}
+	})
+}
+
+// line is the caller's leg, for whoever is not the call's own goroutine.
+func (s *story) line() call.Leg {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.leg
 }
 
 // beside runs f beside the call, which waits for its end.
@@ -104,10 +135,10 @@ func (s *story) beside(f func() error) {
 
 // contain runs f; its panic ends this call, and no other.
 func (s *story) contain(f func() error) error {
-	err := s.m.contain(s.leg, f)
+	err := s.m.contain(s.id, f)
 	if errors.Is(err, errPanic) {
 		s.faulted.Store(true)
-		s.hangup(s.leg)
+		s.hangup(s.line())
 	}
 	return err
 }
@@ -118,16 +149,27 @@ func (s *story) run(from *call.Checkpoint) {
 	if from == nil && !s.screened(ctx) {
 		return
 	}
-	err := s.served(ctx, from)
-	for {
-		danger, ok := errors.AsType[*errDanger](err)
-		if !ok || ctx.Err() != nil {
-			break
+	s.conclude(s.served(ctx, from))
+}
+
+// conclude is the end of a call by its cause. A caller in danger is helped first, as often as it takes.
+func (s *story) conclude(err error) {
+	ctx := s.leg.Context()
+	for interrupted(err) && ctx.Err() == nil {
+		if danger, ok := errors.AsType[*errDanger](err); ok {
+			err = s.emergency(ctx, danger)
+		} else {
+			err = s.dismissed(ctx)
 		}
-		err = s.emergency(ctx, danger)
 	}
 	s.ended(err)
 	s.wrapUp()
+}
+
+// interrupted tells whether a stage was cut short by what concerns the whole call.
+func interrupted(err error) bool {
+	_, danger := errors.AsType[*errDanger](err)
+	return danger || errors.Is(err, errLeaving)
 }
 
 // screened asks admission, and answers the call or refuses it.
@@ -173,7 +215,8 @@ func (s *story) screenRequest() ScreenRequest {
 // the emergency key, and the leg's cause when it ended.
 func (s *story) served(ctx context.Context, from *call.Checkpoint) error {
 	if from != nil && (Stage(from.Stage) == StageQueue || Stage(from.Stage) == StageRing || Stage(from.Stage) == StageTalk) {
-		return s.queued(ctx, QueueEntry{Queue: s.m.cfg.DefaultQueue, Language: from.Language})
+		s.placed = from.Placed
+		return s.queued(ctx, QueueEntry{Queue: cmp.Or(from.Queue, s.m.cfg.DefaultQueue), Language: from.Language})
 	}
 	if s.info.Reserve {
 		return s.reserve(ctx)
@@ -199,7 +242,7 @@ func (s *story) walk(ctx context.Context, at FlowPoint) error {
 	at.Called, at.Trunk, at.Caller, at.Now = s.info.Called, s.info.Trunk, s.info.Caller, time.Now()
 	s.phase(PhaseIVR)
 	exit, err := s.inFlow(ctx, at)
-	if _, danger := errors.AsType[*errDanger](err); danger || ctx.Err() != nil {
+	if interrupted(err) || ctx.Err() != nil {
 		return err
 	}
 	if err != nil {
@@ -227,21 +270,24 @@ func (s *story) walk(ctx context.Context, at FlowPoint) error {
 }
 
 func (s *story) inFlow(ctx context.Context, at FlowPoint) (FlowExit, error) {
-	ctx, release := s.enter(ctx, StageFlow)
+	ctx, release := s.enter(ctx, StageFlow, s.m.cfg.FlowStuck)
 	defer release()
 	return s.m.Flow.Run(ctx, s.voice, at)
 }
 
-// enter begins a stage: a context that the emergency key ends, the metric, and the checkpoint, for which
-// a disk may be waited for, but not the key.
-func (s *story) enter(ctx context.Context, stage Stage) (context.Context, func()) {
+// enter begins a stage in which the caller waits: a context that the emergency key ends, and the node's
+// leaving; the metric, and the checkpoint, for which a disk may be waited for, but not the key.
+func (s *story) enter(ctx context.Context, stage Stage, most time.Duration) (context.Context, func()) {
 	guarded, release := s.pad.guard(ctx)
-	s.stage(stage)
-	return guarded, release
+	stay := context.AfterFunc(s.m.leaving(), func() { s.pad.cut(errLeaving) })
+	s.stage(stage, most)
+	return guarded, func() { stay(); release() }
 }
 
-func (s *story) stage(stage Stage) {
+// stage begins a stage. It lasts at most as long as is said; 0 is a stage that others end.
+func (s *story) stage(stage Stage, most time.Duration) {
 	var old Stage
+	s.lasts(most)
 	s.update(func(v *View) { old, v.Stage, v.Since = v.Stage, stage, time.Now() })
 	s.m.metrics.stage(old, -1)
 	s.m.metrics.stage(stage, 1)
@@ -253,7 +299,11 @@ func (s *story) stage(stage Stage) {
 func (s *story) checkpoint() {
 	v := s.snapshot()
 	c := call.Checkpoint{CallID: s.id, LegID: s.info.ID, Stage: string(v.Stage), FlowNode: v.Node,
-		Language: v.Language, Agent: v.Agent, At: v.Since}
+		Language: v.Language, Agent: v.Agent, At: v.Since, Trunk: v.Trunk, Called: v.Called, Identity: v.Identity,
+		Caller: s.seal(), Started: v.Started, Queue: v.Queue, Placed: s.placed, Owed: s.owed}
+	if s.task != nil && s.cdr.Answered.IsZero() {
+		c.CallBack = s.task.ID
+	}
 	if s.ticket != nil {
 		c.QueueEntry = s.ticket.Entry()
 	}
@@ -270,6 +320,7 @@ func (s *story) checkpoint() {
 }
 
 func (s *story) atNode(node, language string) {
+	s.lasts(s.m.cfg.FlowStuck)
 	s.update(func(v *View) { v.Node, v.Language = node, language })
 	s.note("node", node, nil)
 	s.checkpoint()
@@ -299,7 +350,16 @@ func (s *story) update(change func(*View)) {
 	s.m.changed()
 }
 
+// maxNotes bounds a call's timeline: the journal shows a thousand lines of a call, SIP's among them.
+const maxNotes = 800
+
 func (s *story) note(kind, text string, attrs map[string]string) {
+	switch n := s.notes.Add(1); {
+	case n > maxNotes:
+		return
+	case n == maxNotes:
+		kind, text, attrs = "timeline", "what follows is too much for a timeline, and is not kept", nil
+	}
 	s.m.Journal.Append(journal.Entry{CallID: s.id, At: time.Now(), Kind: kind, Text: text, Attrs: attrs})
 }
 
@@ -345,7 +405,10 @@ func (s *story) close() {
 	}
 	s.hangup(s.leg)
 	s.done.Wait()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.leg.Context()), 10*time.Second)
+	if s.task != nil {
+		s.callBackEnded(CallBackAgentMissed) // a panic is no attempt of the caller's
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.leg.Context()), settling)
 	defer cancel()
 	s.forsaken(ctx)
 	s.settle(ctx)
@@ -361,6 +424,7 @@ func (s *story) forsaken(ctx context.Context) {
 	if s.ticket == nil {
 		return
 	}
+	s.noted = s.offer == nil // an agent who had the call is told of its end, and the ledger is not
 	var errs []error
 	if s.offer != nil {
 		errs = append(errs, s.ticket.Complete(ctx, *s.offer, s.reason))

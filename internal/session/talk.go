@@ -24,7 +24,8 @@ func (s *story) talk(ctx context.Context, o Offer, agent call.Leg) (again bool, 
 	}
 	s.cdr.Agent = o.Agent
 	s.update(func(v *View) { v.Position = 0 })
-	s.stage(StageTalk)
+	s.stage(StageTalk, 0)
+	s.record("talk") // before anybody speaks
 	if s.m.cfg.AnnounceAgent {
 		s.beside(func() error { s.announce(agent, o); return nil })
 	}
@@ -113,7 +114,6 @@ func (s *story) converse(ctx context.Context, p parties) error {
 	}
 	c := &conversation{story: s, bridge: bridge, p: p, summons: make(chan summoned, 1)}
 	defer c.close()
-	s.record("talk")
 	for _, leg := range []call.Leg{s.leg, p.agent, p.service} {
 		if leg == nil {
 			continue
@@ -198,8 +198,12 @@ func (c *conversation) agentLeft(ctx context.Context) {
 		return
 	}
 	c.complete(ctx, *c.offer, call.EndAgent)
-	if err := c.bridge.Add(c.leg, call.Member{Role: call.Talk}); err != nil && c.leg.Context().Err() == nil {
-		c.log.Warn("hold not ended", "err", err)
+	err := c.bridge.Add(c.leg, call.Member{Role: call.Talk})
+	if err == nil && c.calling != nil { // alone until the service answers
+		err = c.bridge.Hold(c.leg, c.m.Prompts.Music()...)
+	}
+	if err != nil && c.leg.Context().Err() == nil {
+		c.log.Warn("hold not changed", "err", err)
 	}
 }
 
@@ -274,6 +278,9 @@ func (c *conversation) arrived(got summoned) error {
 	if got.err == nil {
 		got.err = c.bridge.Add(got.leg, call.Member{Role: call.Talk})
 	}
+	if got.err == nil && c.p.agent == nil { // the caller was held
+		got.err = c.bridge.Add(c.leg, call.Member{Role: call.Talk})
+	}
 	switch agent := c.p.agent; {
 	case got.err == nil:
 		c.p.service = got.leg
@@ -291,11 +298,20 @@ func (c *conversation) arrived(got summoned) error {
 }
 
 // agentKeys are the feature codes of an agent in talk: *0 and 1 to 4 brings a service.
-type agentKeys struct{ run string }
+type agentKeys struct {
+	run  string
+	last time.Time
+}
+
+// codeGap is the longest time between two keys of a feature code: what was begun and left is no beginning
+// for a key that is pressed much later.
+const codeGap = 5 * time.Second
 
 func (k *agentKeys) press(d call.Digit) (Service, bool) {
-	if d.Key == '*' {
-		k.run = "*"
+	late := d.At.Sub(k.last) > codeGap
+	k.last = d.At
+	if d.Key == '*' || late {
+		k.run = string(d.Key)
 		return "", false
 	}
 	k.run += string(d.Key)

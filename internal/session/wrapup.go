@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"time"
 
 	"github.com/hotline12345/gateway/internal/call"
@@ -124,7 +123,7 @@ func (s *story) wrapUp() {
 		return
 	}
 	s.update(func(v *View) { v.Agent, v.Extension = s.offer.Agent, s.offer.Extension }) // also when the next one was ringing
-	s.stage(StageWrapUp)
+	s.stage(StageWrapUp, s.m.cfg.WrapUp)
 	over := time.NewTimer(s.m.cfg.WrapUp)
 	defer over.Stop()
 	for {
@@ -136,7 +135,7 @@ func (s *story) wrapUp() {
 			s.checkpoint()
 		case <-over.C:
 			return
-		case <-s.m.draining:
+		case <-s.m.exit.closed:
 			return
 		}
 	}
@@ -152,14 +151,16 @@ func (s *story) stopRecording() {
 	}
 }
 
-// settle closes the call's books: recording, hand-over, counters, CDR. The checkpoint goes last, and
-// stays when the hand-over could not be kept, so that the next start makes it.
+// settle closes the call's books: recording, hand-over, counters, CDR, ledger. The checkpoint goes last, and
+// stays when the hand-over could not be kept, or the ledger not told, so that the next start does it.
 func (s *story) settle(ctx context.Context) {
 	s.stopRecording()
 	kept := s.handOver(ctx)
 	outcome := s.finalOutcome()
-	s.m.Screener.Count(ctx, CallOutcome{CallID: s.id, Caller: s.info.Caller, Identity: s.info.Identity,
-		Outcome: outcome, Started: s.info.At, Answered: s.answeredByAgent(), Ended: s.cdr.Ended, Agent: s.cdr.Agent})
+	if s.task == nil { // a call that the line placed counts for nothing
+		s.m.Screener.Count(ctx, CallOutcome{CallID: s.id, Caller: s.info.Caller, Identity: s.info.Identity,
+			Outcome: outcome, Started: s.info.At, Answered: s.answeredByAgent(), Ended: s.cdr.Ended, Agent: s.cdr.Agent})
+	}
 	s.cdr.Outcome, s.cdr.EndReason, s.cdr.Language = string(outcome), string(s.reason), s.snapshot().Language
 	s.cdr.CallerLeg = s.leg.Stats()
 	s.m.metrics.calls.WithLabelValues(string(outcome), string(s.reason)).Inc()
@@ -169,12 +170,21 @@ func (s *story) settle(ctx context.Context) {
 	}
 	s.log.Info("call ended", "outcome", outcome, "reason", s.reason, "agent", s.cdr.Agent,
 		"evidence", s.cdr.Evidence, "seconds", int(s.cdr.Ended.Sub(s.info.At).Seconds()))
-	if !kept {
+	s.owed = s.debt()
+	if !kept || s.owed != "" {
 		s.checkpoint() // with all that the agent wrote
-		return
 	}
-	if err := s.m.Journal.DropCheckpoint(ctx, s.id); err != nil {
-		s.log.Warn("checkpoint not dropped", "err", err)
+	if s.owed != "" {
+		s.m.owe(s.owedCall(), kept)
+	} else if kept {
+		s.m.drop(ctx, s.id)
+	}
+}
+
+// drop forgets a call whose books are all kept.
+func (m *Manager) drop(ctx context.Context, callID string) {
+	if err := m.Journal.DropCheckpoint(ctx, callID); err != nil {
+		m.Log.Warn("checkpoint not dropped; the next start sees that the call has its CDR", "call", callID, "err", err)
 	}
 }
 
@@ -194,7 +204,7 @@ func (s *story) finalOutcome() Outcome {
 	if o := s.snapshot().Facts.Outcome; o != OutcomeNone {
 		return o
 	}
-	if s.outcome == OutcomeNone && s.cdr.Connected.IsZero() {
+	if s.outcome == OutcomeNone && s.cdr.Connected.IsZero() && s.task == nil {
 		return OutcomeAbandoned
 	}
 	return s.outcome
@@ -296,75 +306,4 @@ func (s *story) prepared() []byte {
 		s.log.Error("hand-over not encoded", "err", err)
 	}
 	return b
-}
-
-// Recovered is a recording that a killed node left, finished at the next start.
-type Recovered struct {
-	Facts  RecordingFacts
-	Sealed Sealed
-}
-
-// evidence is "partial" when the kill cut the recording, and "recorded" when it had been finished.
-func (r Recovered) evidence() string {
-	if r.Sealed.Partial {
-		return "partial"
-	}
-	return "recorded"
-}
-
-// Recover finishes what a killed node left: each recording is handed over, marked partial, and each
-// call gets its CDR. It runs before the first call is taken.
-func (m *Manager) Recover(ctx context.Context) error {
-	left, err := m.Journal.Checkpoints(ctx)
-	if err != nil {
-		return err
-	}
-	found, err := m.Recorder.Recover(ctx)
-	if err != nil {
-		return err
-	}
-	recordings := map[string]Recovered{}
-	for _, r := range found {
-		recordings[r.Facts.CallID] = r
-	}
-	var errs []error
-	for _, c := range left {
-		rec, ok := recordings[c.CallID]
-		delete(recordings, c.CallID)
-		errs = append(errs, m.recoverCall(ctx, c, rec, ok))
-	}
-	for id, rec := range recordings { // a recording whose checkpoint was lost with the journal
-		errs = append(errs, m.recoverCall(ctx, call.Checkpoint{CallID: id, At: rec.Facts.Started}, rec, true))
-	}
-	return errors.Join(errs...)
-}
-
-func (m *Manager) recoverCall(ctx context.Context, c call.Checkpoint, rec Recovered, recorded bool) error {
-	var overs []HandOver
-	if len(c.HandOvers) > 0 {
-		if err := json.Unmarshal(c.HandOvers, &overs); err != nil {
-			m.Log.Error("the checkpoint's hand-over does not read; the recording goes without it", "call", c.CallID, "err", err)
-		}
-	}
-	if len(overs) == 0 && recorded {
-		overs = []HandOver{{Type: RequestRecorded, RequestID: c.CallID, Revision: revisionRecorded, CallID: c.CallID, Facts: map[string]any{}}}
-	}
-	cdr := m.lostCDR(c, rec, recorded)
-	for _, h := range overs {
-		h.At, h.Evidence = time.Now(), "none"
-		if recorded {
-			h.Recording, h.Evidence = &rec.Sealed, rec.evidence()
-		}
-		if h.Facts == nil {
-			h.Facts = map[string]any{}
-		}
-		h.Facts["end_reason"] = string(call.EndNodeLost)
-		if err := m.Intake.Submit(ctx, h); err != nil {
-			return err
-		}
-		cdr.RequestIDs = append(cdr.RequestIDs, h.RequestID)
-	}
-	m.Log.Warn("a call of a killed process was closed", "call", c.CallID, "stage", c.Stage, "recorded", recorded)
-	m.metrics.calls.WithLabelValues(string(OutcomeFault), string(call.EndNodeLost)).Inc()
-	return errors.Join(m.Journal.SaveCDR(ctx, cdr), m.Journal.DropCheckpoint(ctx, c.CallID))
 }
