@@ -1,0 +1,144 @@
+package asterisk
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/hotline12345/gateway/internal/call"
+)
+
+// A loop is one long playback, so that music goes on in Asterisk while the gateway is away.
+const (
+	loopLength = 10 * time.Minute
+	loopMost   = 400 // files
+)
+
+// playback is what a leg is played.
+type playback struct {
+	id       string
+	over     chan struct{} // closed when Asterisk says that it ended
+	replaced chan struct{} // closed when another took its place
+}
+
+// Play implements [call.Leg].
+func (l *leg) Play(ctx context.Context, clips ...*call.Clip) error {
+	media, err := l.sw.sounds.list(clips)
+	if err != nil {
+		return err
+	}
+	_, err = l.once(ctx, nil, media)
+	return err
+}
+
+// Loop implements [call.Leg].
+func (l *leg) Loop(ctx context.Context, clips ...*call.Clip) error {
+	media, err := l.sw.sounds.list(clips)
+	if err != nil {
+		return err
+	}
+	for p, err := l.once(ctx, nil, repeated(media, clips)); ; p, err = l.once(ctx, p, repeated(media, clips)) {
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// repeated is a round of media as often as it fits into a loop's length.
+func repeated(media []string, clips []*call.Clip) []string {
+	var round time.Duration
+	for _, c := range clips {
+		round += c.Duration()
+	}
+	times := 1
+	if round > 0 {
+		times = max(1, min(int(loopLength/round), loopMost/max(1, len(media))))
+	}
+	return slices.Repeat(media, times)
+}
+
+// once plays media to its end. after is the round before it in a loop: should another playback have taken
+// the loop's place since, this one does not begin.
+func (l *leg) once(ctx context.Context, after *playback, media []string) (*playback, error) {
+	p := &playback{id: ulid.Make().String(), over: make(chan struct{}), replaced: make(chan struct{})}
+	if err := l.begin(ctx, after, p, media); err != nil {
+		return p, err
+	}
+	select {
+	case <-p.over:
+		if l.ctx.Err() != nil {
+			return p, context.Cause(l.ctx)
+		}
+		return p, ctx.Err()
+	case <-p.replaced:
+		return p, call.ErrReplaced
+	case <-l.ctx.Done():
+		l.sw.played(p.id)
+		return p, context.Cause(l.ctx)
+	case <-ctx.Done():
+		l.stop(p)
+		return p, context.Cause(ctx)
+	}
+}
+
+// begin starts a playback in the place of the one that runs.
+func (l *leg) begin(ctx context.Context, after, p *playback, media []string) error {
+	l.playing.Lock()
+	defer l.playing.Unlock()
+	l.mu.Lock()
+	old, ready := l.play, l.media
+	if after != nil && old != after {
+		l.mu.Unlock()
+		return call.ErrReplaced
+	}
+	l.play = p
+	l.mu.Unlock()
+	switch {
+	case l.ctx.Err() != nil:
+		return context.Cause(l.ctx)
+	case !ready:
+		return call.ErrNotAnswered
+	}
+	l.sw.mu.Lock()
+	l.sw.plays[p.id] = p.over
+	l.sw.mu.Unlock()
+	if old != nil && old != after {
+		close(old.replaced)
+		l.delete(old)
+	}
+	err := l.sw.api.post(ctx, "/channels/"+l.channel+"/play/"+p.id, nil, map[string]any{"media": media})
+	if err != nil {
+		l.sw.played(p.id)
+		return l.cause(err)
+	}
+	return nil
+}
+
+// stop ends a playback, if it still is the leg's.
+func (l *leg) stop(p *playback) {
+	l.playing.Lock()
+	defer l.playing.Unlock()
+	l.mu.Lock()
+	if l.play == p {
+		l.play = nil
+	}
+	l.mu.Unlock()
+	l.delete(p)
+}
+
+// delete ends a playback in Asterisk. One that is over is gone there.
+func (l *leg) delete(p *playback) {
+	select {
+	case <-p.over:
+		return
+	default:
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), l.sw.cfg.Timeout)
+	defer cancel()
+	if err := l.sw.api.del(ctx, "/playbacks/"+p.id, nil); err != nil && l.ctx.Err() == nil {
+		l.log.Warn("asterisk: a prompt was not stopped", "err", err)
+	}
+	l.sw.played(p.id)
+}
