@@ -164,6 +164,7 @@ func fixtures(t *testing.T, c *Console) []fixture {
 		{"callbacks", "1001", func(v *visit) any { return c.callBacksOf(v, Snapshot{}, nil) }, []string{`class="empty"`}},
 		{"nodes", "root", func(*visit) any { return nodesOf(c.snapshot(t.Context()).Nodes) },
 			[]string{`id="node-gw-3"`, "/nodes/gw-1/drain", "/nodes/gw-2/resume", "/nodes/gw-3/forget", "3f9c1d2e<", "10.20.0.14:5080"}},
+		{"nodes", "root", func(*visit) any { return nodesOf([]Node{{Name: "gw-1", Alive: true, Draining: true}}) }, []string{"notice-danger"}},
 		{"nodes", "chief", func(*visit) any { return nodesOf(nil) }, []string{`class="empty"`}},
 		{"message", "", func(*visit) any { return "error.notfound" }, []string{`href="/"`}},
 	}
