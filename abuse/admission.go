@@ -32,10 +32,16 @@ type Admission struct {
 	metrics *metrics
 	scripts scripts
 
+	peers *peers
+
+	syncing sync.Mutex // one Sync at a time; taken before mu
+	build   build
+
 	mu       sync.Mutex
-	ledger   map[string]*Case // by decision: what the chain says
+	ledger   map[string]*Case // by decision: what the chains say
 	snapshot snapshot
-	seen     string            // the newest event of the stream that was copied
+	unsent   bool              // the stream lacks something that the ledger has
+	held     []string          // the nodes whose chains measures wait for
 	leases   map[string]*lease // by call
 }
 
@@ -56,32 +62,29 @@ type Deps struct {
 	Peers func() []string
 }
 
-// Vault agrees on secrets between nodes: the first to offer one under a name wins, and all get it.
-type Vault interface {
-	Agree(ctx context.Context, name string, fresh []byte) (agreed []byte, err error)
-	Forget(ctx context.Context, name string) error
-}
-
 // New reads the policy, the keys and the measures of the node's chain. It asks nothing of Redis. A chain
-// that does not verify imposes no measure; that is logged, and is no error: callers come first.
+// that does not verify imposes no measure; that is logged, and is no error: callers come first. With a
+// vault no number is looked up in Redis before a Sync has agreed on the keys; callers are admitted.
 func New(cfg Config, d Deps) (*Admission, error) {
 	policy, err := cfg.Policy()
 	if err != nil {
 		return nil, err
 	}
-	keys, err := openKeyring(filepath.Join(d.Data, "keys"), cfg.EpochLife, d.Now())
+	keys, err := openKeyring(filepath.Join(d.Data, "keys"), cfg.EpochLife, d.Vault, d.Now())
 	if err != nil {
 		return nil, err
 	}
 	a := &Admission{
 		policy: policy, store: d.Store, audit: d.Audit, keys: keys, dir: filepath.Join(d.Data, "measures"),
 		now: d.Now, log: d.Log, metrics: newMetrics(d.Reg), scripts: newScripts(d.Store),
-		leases: make(map[string]*lease),
+		leases: make(map[string]*lease), peers: newPeers(d.Audit.Node(), d.Peers),
+		build: build{seen: firstID, chains: make(map[string]time.Time)},
 	}
-	if a.ledger, a.seen, err = replay(d.Audit); err != nil {
+	if a.ledger, a.build.confirmed, err = replay(d.Audit); err != nil {
 		d.Log.Error("the audit chain is broken; no measure is restored from it", "err", err)
 		a.ledger = make(map[string]*Case)
 	}
+	a.repseudonym(d.Now())
 	return a, nil
 }
 
@@ -122,27 +125,34 @@ func (a *Admission) verdict(r session.ScreenRequest, f Facts, away error) sessio
 	case session.Admit, session.AdmitWatch:
 	}
 	shared := f.Place == Taken || away != nil // a lease that could not be asked for is taken by the heartbeat
-	v.Lease = a.newLease(r, f, shared, ruling.Banner)
-	if f.Place == Taken {
+	lease, fresh := a.newLease(r, f, shared, ruling.Banner)
+	v.Lease = lease
+	if fresh && f.Place == Taken {
 		a.metrics.wait.Observe(max(0, a.now().Sub(f.At)).Seconds())
 	}
 	return v
 }
 
 // ask takes the lease and gathers the facts of a verified number, in one round trip: the script under
-// the current epoch, what was counted under the previous one, and the measure.
+// the current epoch, what was counted under the ones before, and the measure.
 func (a *Admission) ask(ctx context.Context, r session.ScreenRequest, f *Facts) error {
 	names := a.keys.counters(r.Caller.E164)
+	if len(names) == 0 {
+		return errKeys
+	}
 	keys := []string{keyLeases(names[0]), keyLive(names[0]), keyCounted(names[0])}
-	args := []any{r.CallID, a.policy.Concurrency.Lease.Milliseconds(), a.policy.Concurrency.Calls}
+	args := []any{a.member(r.CallID), a.policy.Concurrency.Lease.Milliseconds(), a.policy.Concurrency.Calls}
+	for _, node := range a.peers.gone() {
+		args = append(args, node)
+	}
 	var admit *redis.Cmd
-	var earlier *redis.StringSliceCmd
+	var earlier []*redis.StringSliceCmd
 	var measure *redis.StringCmd
 	// The pipeline's own error is that of one of its commands, which are each looked at below.
 	_, _ = a.store.Client().Pipelined(ctx, func(p redis.Pipeliner) error {
 		admit = a.scripts.admit.EvalSha(ctx, p, keys, args...)
-		if len(names) > 1 {
-			earlier = p.HVals(ctx, keyCounted(names[1]))
+		for _, name := range names[1:] {
+			earlier = append(earlier, p.HVals(ctx, keyCounted(name)))
 		}
 		measure = p.HGet(ctx, keyRunning, a.keys.measure(r.Caller.E164))
 		return nil
@@ -157,8 +167,8 @@ func (a *Admission) ask(ctx context.Context, r session.ScreenRequest, f *Facts) 
 	if f.Place, f.Counted, err = readAdmit(answer); err != nil {
 		return err
 	}
-	if earlier != nil {
-		more, err := earlier.Result()
+	for _, cmd := range earlier {
+		more, err := cmd.Result()
 		if err != nil {
 			return err
 		}
@@ -266,11 +276,7 @@ func (a *Admission) Count(ctx context.Context, o session.CallOutcome) {
 	if !Counts(a.policy, o) {
 		return
 	}
-	key := keyCounted(a.keys.counters(o.Caller.E164)[0])
-	value := fmt.Sprintf("%d %d %d", o.Started.UnixMilli(), o.Answered.UnixMilli(), o.Ended.UnixMilli())
-	err := a.scripts.count.Run(ctx, a.store.Client(), []string{key},
-		o.CallID, value, a.policy.kept(), a.policy.Counters.Milliseconds()).Err()
-	if err != nil {
+	if err := a.count(ctx, o); err != nil {
 		a.metrics.counted.WithLabelValues("lost").Inc()
 		a.log.Warn("a call was not counted", "call", o.CallID, "err", err)
 		return
@@ -278,32 +284,12 @@ func (a *Admission) Count(ctx context.Context, o session.CallOutcome) {
 	a.metrics.counted.WithLabelValues("counted").Inc()
 }
 
-// tick is how often Run looks whether something is due.
-const tick = time.Second
-
-// refreshEvery is how often the running measures are copied.
-const refreshEvery = 2 * time.Second
-
-// Run beats the leases, keeps the copy of the measures fresh and the keys in their epoch, until ctx ends.
-func (a *Admission) Run(ctx context.Context) error {
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
-	var refreshed time.Time
-	healthy := true // as far as the log has said
-	for {
-		if now := time.Now(); now.Sub(refreshed) >= refreshEvery {
-			refreshed = now
-			err := a.Sync(ctx)
-			if err != nil && healthy && ctx.Err() == nil {
-				a.log.Warn("measures could not be read; a copy is applied while it is fresh", "err", err)
-			}
-			healthy = err == nil
-		}
-		a.beatDue(ctx)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
+func (a *Admission) count(ctx context.Context, o session.CallOutcome) error {
+	names := a.keys.counters(o.Caller.E164)
+	if len(names) == 0 {
+		return errKeys
 	}
+	value := fmt.Sprintf("%d %d %d", o.Started.UnixMilli(), o.Answered.UnixMilli(), o.Ended.UnixMilli())
+	return a.scripts.count.Run(ctx, a.store.Client(), []string{keyCounted(names[0])},
+		o.CallID, value, a.policy.kept(), a.policy.Counters.Milliseconds()).Err()
 }

@@ -51,13 +51,19 @@ func start(t *testing.T, s *store.Store, name, data string) *node {
 
 func startAt(t *testing.T, s *store.Store, name, data string, c *clock) *node {
 	t.Helper()
+	return startWith(t, name, data, c, Deps{Store: s})
+}
+
+func startWith(t *testing.T, name, data string, c *clock, d Deps) *node {
+	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	chain, err := audit.Open(audit.Defaults(), filepath.Join(data, "audit"), name, c.now, log, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { chain.Close() })
-	a, err := New(Defaults(), Deps{Store: s, Audit: chain, Data: data, Now: c.now, Log: log, Reg: prometheus.NewPedanticRegistry()})
+	d.Audit, d.Data, d.Now, d.Log, d.Reg = chain, data, c.now, log, prometheus.NewPedanticRegistry()
+	a, err := New(Defaults(), d)
 	if err != nil {
 		t.Fatal(err)
 	}

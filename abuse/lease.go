@@ -3,6 +3,7 @@ package abuse
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -21,11 +22,12 @@ const talk = 2 // the index of PhaseTalk
 type lease struct {
 	admission *Admission
 	call      string
-	key       string // the pseudonym that it was taken under; "" for a call that needs no place
+	number    string // whose place it is; "" for a call that needs none
 	banners   chan session.Banner
 
 	mu       sync.Mutex
-	phase    int // index in phases
+	key      string // the pseudonym that it was taken under; "" before it was
+	phase    int    // index in phases
 	since    time.Time
 	spent    [3]time.Duration // by phase, up to since
 	beaten   time.Time
@@ -36,27 +38,33 @@ type lease struct {
 
 var _ session.Lease = (*lease)(nil)
 
-// newLease makes the lease of a call that is let in. shared is false for a call without a place in Redis:
-// its seconds are metered all the same.
-func (a *Admission) newLease(r session.ScreenRequest, f Facts, shared bool, banner session.Banner) *lease {
+// member is a call among its number's calls in Redis: a dead node's can be told from the others.
+func (a *Admission) member(call string) string { return call + "@" + a.audit.Node() }
+
+// newLease makes the lease of a call that is let in, or finds the one that it has: screened again, a call
+// has one lease. shared is false for a call without a place in Redis: its seconds are metered all the same.
+func (a *Admission) newLease(r session.ScreenRequest, f Facts, shared bool, banner session.Banner) (l *lease, fresh bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if l, ok := a.leases[r.CallID]; ok {
-		return l // screened again: one call has one lease
+		return l, false
 	}
 	now := a.now()
-	l := &lease{
+	l = &lease{
 		admission: a, call: r.CallID, banners: make(chan session.Banner, 1),
 		since: now, beaten: now, banner: banner, counted: f.Counted,
 	}
 	if shared {
-		l.key = a.keys.counters(r.Caller.E164)[0]
-	}
-	a.leases[r.CallID] = l
-	if shared {
+		l.number = r.Caller.E164
 		a.metrics.leases.Inc()
 	}
-	return l
+	if f.Place == Taken {
+		l.key = a.keys.counters(l.number)[0]
+	} else {
+		l.beaten = time.Time{} // Redis is told of it as soon as it is back
+	}
+	a.leases[r.CallID] = l
+	return l, true
 }
 
 // Phase implements [session.Lease].
@@ -85,18 +93,26 @@ func (l *lease) Release() {
 	a.mu.Lock()
 	delete(a.leases, l.call)
 	a.mu.Unlock()
+	if l.number != "" {
+		a.metrics.leases.Dec()
+	}
 	if l.key == "" {
 		return
 	}
-	a.metrics.leases.Dec()
 	_, err := a.store.Client().Pipelined(context.Background(), func(p redis.Pipeliner) error {
-		p.ZRem(context.Background(), keyLeases(l.key), l.call)
-		p.HDel(context.Background(), keyLive(l.key), l.call)
+		l.give(context.Background(), p)
 		return nil
 	})
 	if err != nil {
 		a.log.Warn("a lease was not given back; it ends by itself", "call", l.call, "err", err)
 	}
+}
+
+// give gives the place back that the lease has in Redis. Another's place is never touched.
+func (l *lease) give(ctx context.Context, p redis.Pipeliner) {
+	member := l.admission.member(l.call)
+	p.ZRem(ctx, keyLeases(l.key), member)
+	p.HDel(ctx, keyLive(l.key), member)
 }
 
 // spend books the time since the last booking to the phase. l.mu is held.
@@ -132,8 +148,25 @@ const beatBatch = 64
 
 // beatDue beats the leases whose heartbeat is due.
 func (a *Admission) beatDue(ctx context.Context) {
-	due := a.due()
-	for batch := range slices.Chunk(due, beatBatch) {
+	now := a.now()
+	a.beatThose(ctx, slices.DeleteFunc(a.all(), func(l *lease) bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return now.Sub(l.beaten) < a.policy.Concurrency.Heartbeat
+	}))
+}
+
+// beatAll tells Redis anew of every call that is up.
+func (a *Admission) beatAll(ctx context.Context) { a.beatThose(ctx, a.all()) }
+
+func (a *Admission) all() []*lease {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Collect(maps.Values(a.leases))
+}
+
+func (a *Admission) beatThose(ctx context.Context, leases []*lease) {
+	for batch := range slices.Chunk(leases, beatBatch) {
 		if ctx.Err() != nil {
 			return
 		}
@@ -141,25 +174,10 @@ func (a *Admission) beatDue(ctx context.Context) {
 	}
 }
 
-func (a *Admission) due() []*lease {
-	a.mu.Lock()
-	all := make([]*lease, 0, len(a.leases))
-	for _, l := range a.leases {
-		all = append(all, l)
-	}
-	a.mu.Unlock()
-	now := a.now()
-	return slices.DeleteFunc(all, func(l *lease) bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return now.Sub(l.beaten) < a.policy.Concurrency.Heartbeat
-	})
-}
-
 // beat prolongs a batch of leases in one round trip. The leases stay locked meanwhile, at most for the
 // store's time-out, so that none is released behind its own heartbeat.
 func (a *Admission) beat(ctx context.Context, batch []*lease) {
-	var sent []*lease
+	var sent []beat
 	for _, l := range batch {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -168,38 +186,58 @@ func (a *Admission) beat(ctx context.Context, batch []*lease) {
 		}
 		l.spend()
 		l.beaten = l.since
-		if l.key == "" {
+		if l.number == "" {
 			continue
 		}
-		sent = append(sent, l)
+		b := beat{lease: l}
+		if names := a.keys.counters(l.number); len(names) > 0 {
+			b.key = names[0]
+		}
+		sent = append(sent, b)
 	}
-	if len(sent) == 0 {
-		return
-	}
-	answers := a.sendBeats(ctx, sent)
-	if redis.HasErrorPrefix(answers[0].Err(), "NOSCRIPT") { // not run: a server that was flushed has lost it
+	a.sendBeats(ctx, sent)
+	if slices.ContainsFunc(sent, beat.unknown) { // not run: a server that was flushed has lost it
 		if a.scripts.beat.Load(ctx, a.store.Client()).Err() == nil {
-			answers = a.sendBeats(ctx, sent)
+			a.sendBeats(ctx, sent)
 		}
 	}
-	for i, l := range sent {
-		l.rise(l.read(answers[i]))
+	for _, b := range sent {
+		b.lease.rise(b.read())
 	}
 }
 
-func (a *Admission) sendBeats(ctx context.Context, leases []*lease) []*redis.Cmd {
-	answers := make([]*redis.Cmd, len(leases))
+// beat is a heartbeat on its way.
+type beat struct {
+	lease  *lease
+	key    string // the pseudonym that the place belongs under now; "" before the keys are agreed
+	answer *redis.Cmd
+}
+
+func (b beat) unknown() bool {
+	return b.answer != nil && redis.HasErrorPrefix(b.answer.Err(), "NOSCRIPT")
+}
+
+// sendBeats sends the heartbeats. A place that was taken under another key moves: that of an epoch that
+// has ended, or one that the nodes have agreed on since.
+func (a *Admission) sendBeats(ctx context.Context, beats []beat) {
 	_, err := a.store.Client().Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, l := range leases {
-			answers[i] = a.scripts.beat.EvalSha(ctx, p, []string{keyLeases(l.key), keyLive(l.key), keyCounted(l.key)},
-				l.call, a.policy.Concurrency.Lease.Milliseconds(), l.total())
+		for i := range beats {
+			b := &beats[i]
+			l := b.lease
+			if b.key == "" {
+				continue
+			}
+			if l.key != "" && l.key != b.key {
+				l.give(ctx, p)
+			}
+			b.answer = a.scripts.beat.EvalSha(ctx, p, []string{keyLeases(b.key), keyLive(b.key), keyCounted(b.key)},
+				a.member(l.call), a.policy.Concurrency.Lease.Milliseconds(), l.total(), a.policy.Concurrency.Calls)
 		}
 		return nil
 	})
 	if err != nil {
 		a.log.Debug("heartbeats failed", "err", err) // the store says once that Redis is away
 	}
-	return answers
 }
 
 // total is what the call has occupied so far, as the script takes it.
@@ -207,15 +245,33 @@ func (l *lease) total() string {
 	return fmt.Sprintf("%d %d %d", l.spent[0].Milliseconds(), l.spent[1].Milliseconds(), l.spent[2].Milliseconds())
 }
 
+// What a heartbeat found of the place.
+const (
+	placeKept int64 = iota
+	placeRetaken
+	placeOver // taken again over the limit
+)
+
 // read takes the facts of a heartbeat, and returns how long all calls of the number that are up have
 // been talking. With Redis away the facts stay as they were, and the call knows its own time.
-func (l *lease) read(cmd *redis.Cmd) (all time.Duration) {
-	answer, err := cmd.Slice()
-	if err != nil || len(answer) != 2 {
+func (b beat) read() (all time.Duration) {
+	if b.answer == nil {
 		return 0
 	}
-	counted, err1 := texts(answer[0])
-	live, err2 := texts(answer[1])
+	answer, err := b.answer.Slice()
+	if err != nil || len(answer) != 3 {
+		return 0
+	}
+	l := b.lease
+	l.key = b.key
+	switch answer[0] {
+	case placeRetaken:
+		l.admission.metrics.told.WithLabelValues("yes").Inc()
+	case placeOver:
+		l.admission.metrics.told.WithLabelValues("no").Inc()
+	}
+	counted, err1 := texts(answer[1])
+	live, err2 := texts(answer[2])
 	if err1 != nil || err2 != nil {
 		return 0
 	}

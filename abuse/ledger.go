@@ -3,8 +3,8 @@ package abuse
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/hotline12345/gateway/internal/audit"
@@ -51,6 +51,13 @@ type Case struct {
 	Number   call.Number `json:"-"`    // masks itself; empty when the sealed number was destroyed
 
 	pseudonym string
+	set, end  *told // what brought it into force, and out of it before its term was over
+}
+
+// told is an entry of a chain, with the node whose chain it is.
+type told struct {
+	node  string
+	entry audit.Entry
 }
 
 // running tells whether the measure is in force at a time.
@@ -100,12 +107,13 @@ func (c *Case) entry(actor, reason string) audit.Entry {
 // an end is kept even before its begin is known, and no begin undoes it.
 func apply(ledger map[string]*Case, e audit.Entry, node string) {
 	decision := e.Detail["decision"]
-	if decision == "" {
+	if decision == "" || !news(ledger, e) {
 		return
 	}
 	c := ledger[decision]
 	if c == nil {
 		c = &Case{Decision: decision, pseudonym: e.Subject, Node: node}
+		ledger[decision] = c
 	}
 	switch e.Act {
 	case actSet:
@@ -116,18 +124,31 @@ func apply(ledger map[string]*Case, e audit.Entry, node string) {
 		c.Level, _ = strconv.Atoi(e.Detail["level"]) // we wrote it, and the chain proves it
 		c.From, _ = time.Parse(time.RFC3339, e.Detail["from"])
 		c.Until, _ = time.Parse(time.RFC3339, e.Detail["until"])
+		c.set = &told{node, original(e)}
 	case actRestored:
-		c.State = Restored
+		c.State, c.end = Restored, &told{node, original(e)}
 	case actVoid:
-		c.State = Void
+		c.State, c.end = Void, &told{node, original(e)}
 	case actExpired:
-		if c.State != Restored && c.State != Void {
-			c.State = Expired
-		}
-	default:
-		return
+		c.State = Expired
 	}
-	ledger[decision] = c
+}
+
+// news tells whether an entry says of its measure what the ledger does not know. A restoration is the last
+// word, and nothing but another one's may take its place.
+func news(ledger map[string]*Case, e audit.Entry) bool {
+	c := ledger[e.Detail["decision"]]
+	switch e.Act {
+	case actSet:
+		return c == nil || c.set == nil
+	case actRestored:
+		return c == nil || c.State != Restored
+	case actVoid:
+		return c == nil || c.State != Restored && c.State != Void
+	case actExpired:
+		return c == nil || !c.State.over()
+	}
+	return false
 }
 
 // The details that a copied entry has besides its own. The stream's id begins with a number of 13 digits,
@@ -138,18 +159,30 @@ const (
 	streamPrefix = "id"
 )
 
-// replay reads the measures of the node's chain, and how far the stream was copied.
-func replay(log *audit.Log) (ledger map[string]*Case, seen string, err error) {
-	ledger, seen = make(map[string]*Case), "0"
+// original is an entry as its own chain has it.
+func original(e audit.Entry) audit.Entry {
+	e.Detail = maps.Clone(e.Detail)
+	delete(e.Detail, detailNode)
+	delete(e.Detail, detailStream)
+	return e
+}
+
+// replay reads the measures of the node's chain, and the generation of Redis for which a manager's word that
+// they may be imposed anew was last recorded.
+func replay(log *audit.Log) (ledger map[string]*Case, confirmed string, err error) {
+	ledger = make(map[string]*Case)
 	for rec, err := range audit.Records(log.Dir(), log.Node()) {
 		if err != nil {
-			return nil, seen, err
+			return nil, "", err
+		}
+		if rec.Act == actConfirmed {
+			confirmed = rec.Detail[detailGeneration]
 		}
 		node := rec.Node
 		if from := rec.Detail[detailNode]; from != "" {
-			node, seen = from, strings.TrimPrefix(rec.Detail[detailStream], streamPrefix)
+			node = from
 		}
 		apply(ledger, rec.Entry, node)
 	}
-	return ledger, seen, nil
+	return ledger, confirmed, nil
 }

@@ -45,6 +45,9 @@ func (a *Admission) SetMeasure(ctx context.Context, m Measure, actor string) (Ca
 	if err := a.check(&m, now); err != nil {
 		return Case{}, err
 	}
+	if !a.keys.ready() {
+		return Case{}, errors.Join(ErrAway, errKeys)
+	}
 	c := &Case{
 		Clause: m.Clause, Level: m.Level, From: now, Until: m.Until, Reason: m.Reason, Actor: actor,
 		State: Running, Node: a.audit.Node(), Number: m.Number, pseudonym: a.keys.measure(m.Number.E164),
@@ -140,7 +143,15 @@ func (a *Admission) void(ctx context.Context, c Case, cause error) error {
 	entry := c.entry("node", cause.Error())
 	_, err := a.audit.Append(context.WithoutCancel(ctx), entry)
 	a.apply(entry, c.Node)
+	a.owe()
 	return errors.Join(cause, err)
+}
+
+// owe has the next Sync tell the stream all that the ledger has: something did not come there.
+func (a *Admission) owe() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.unsent = true
 }
 
 // Restore lifts a measure at once. It holds as soon as it is recorded: this node heeds it even while
@@ -166,8 +177,12 @@ func (a *Admission) Restore(ctx context.Context, decision, reason, actor string)
 	}
 	a.apply(entry, a.audit.Node())
 	a.forget(c.pseudonym)
-	if _, err := a.change(ctx, c.pseudonym, c.stored(), "", event{Node: a.audit.Node(), Entry: entry}); err != nil {
+	changed, err := a.change(ctx, c.pseudonym, c.stored(), "", event{Node: a.audit.Node(), Entry: entry})
+	if err != nil {
 		a.log.Warn("a restoration waits for redis; this node heeds it already", "decision", decision, "err", err)
+	}
+	if !changed { // or the measure is not in Redis: the others learn of its end all the same
+		a.owe()
 	}
 	a.log.Info("measure restored", "decision", decision, "actor", actor)
 	return c, nil
@@ -253,7 +268,9 @@ func (a *Admission) keepNumber(c *Case, e audit.Entry) (sealed string, err error
 	if err != nil {
 		return "", err
 	}
-	sealed = a.keys.sealText(c.Decision, string(text))
+	if sealed, err = a.keys.sealText(c.Decision, string(text)); err != nil {
+		return "", err
+	}
 	return sealed, a.writeNumber(c.Decision, sealed)
 }
 
@@ -267,12 +284,16 @@ func (a *Admission) writeNumber(decision, sealed string) error {
 	return nil
 }
 
-func (a *Admission) readNumber(decision string) (call.Number, error) {
+func (a *Admission) openNumber(decision string) (text string, err error) {
 	sealed, err := os.ReadFile(a.numberFile(decision))
 	if err != nil {
-		return call.Number{}, err
+		return "", err
 	}
-	text, err := a.keys.openText(decision, string(sealed))
+	return a.keys.openText(decision, string(sealed))
+}
+
+func (a *Admission) readNumber(decision string) (call.Number, error) {
+	text, err := a.openNumber(decision)
 	if err != nil {
 		return call.Number{}, err
 	}

@@ -20,6 +20,8 @@ type metrics struct {
 	occupied  *prometheus.CounterVec
 	counted   *prometheus.CounterVec
 	leases    prometheus.Gauge
+	told      *prometheus.CounterVec
+	held      prometheus.Gauge
 	wait      prometheus.Histogram
 	measures  prometheus.Gauge
 	age       prometheus.Gauge
@@ -53,6 +55,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "hotline_abuse_leases",
 			Help: "Calls of this node that hold a lease of their number.",
 		}),
+		told: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hotline_abuse_leases_retaken_total",
+			Help: "Running calls whose place Redis had lost, or never knew of, and that a heartbeat took again, by whether the number had room for it.",
+		}, []string{"room"}),
+		held: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "hotline_abuse_rebuild_held",
+			Help: "Measures that wait to be put into an emptied Redis, until the chain of every living node was seen or a manager confirms.",
+		}),
 		wait: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "hotline_abuse_lease_wait_seconds",
 			Help:    "Time from the INVITE to the lease.",
@@ -70,17 +80,20 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for rule, decision := range outcomesOf {
 		m.decisions.WithLabelValues(string(rule), string(decision))
 	}
-	for _, r := range []string{"breaker", "timeout", "connection", "answer"} {
+	for _, r := range []string{"breaker", "timeout", "connection", "answer", "keys"} {
 		m.failOpen.WithLabelValues(r)
 	}
 	for _, p := range phases {
 		m.occupied.WithLabelValues(string(p))
 	}
+	for _, r := range []string{"yes", "no"} {
+		m.told.WithLabelValues(r)
+	}
 	for _, r := range []string{"counted", "lost"} {
 		m.counted.WithLabelValues(r)
 	}
 	if reg != nil {
-		reg.MustRegister(m.decisions, m.failOpen, m.occupied, m.counted, m.leases, m.wait, m.measures, m.age)
+		reg.MustRegister(m.decisions, m.failOpen, m.occupied, m.counted, m.leases, m.told, m.held, m.wait, m.measures, m.age)
 	}
 	return m
 }
@@ -90,6 +103,8 @@ func reason(err error) string {
 	var network net.Error
 	isNet := errors.As(err, &network)
 	switch {
+	case errors.Is(err, errKeys):
+		return "keys"
 	case errors.Is(err, store.ErrAway):
 		return "breaker"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, redis.ErrPoolTimeout), isNet && network.Timeout():

@@ -112,58 +112,6 @@ func FuzzStored(f *testing.F) {
 	})
 }
 
-func TestKeys(t *testing.T) {
-	dir, now := t.TempDir(), time.Unix(1_772_000_000, 0)
-	life := 90 * 24 * time.Hour
-	k, err := openKeyring(dir, life, now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const number = "+8613800138000"
-	first := k.counters(number)
-	if len(first) != 1 || first[0] == k.measure(number) || strings.Contains(first[0], "138") && len(first[0]) != 32 {
-		t.Errorf("pseudonyms %v and %v", first, k.measure(number))
-	}
-	again, err := openKeyring(dir, life, now.Add(life-1))
-	if err != nil || again.counters(number)[0] != first[0] || again.measure(number) != k.measure(number) {
-		t.Errorf("a restart changed the pseudonyms: %v", err)
-	}
-	for i := 1; i <= 3; i++ {
-		if err := k.rotate(now.Add(time.Duration(i) * life)); err != nil {
-			t.Fatal(err)
-		}
-		next := k.counters(number)
-		if len(next) != 2 || next[1] != first[0] {
-			t.Fatalf("epoch %d: %v does not follow %v", i, next, first)
-		}
-		first = next
-	}
-	files, _ := filepath.Glob(filepath.Join(dir, "epoch-*.key"))
-	if len(files) != 2 {
-		t.Errorf("epochs kept: %v", files)
-	}
-	for _, f := range files {
-		if info, _ := os.Stat(f); info.Mode().Perm() != 0o600 {
-			t.Errorf("%s may be read by others: %v", f, info.Mode())
-		}
-	}
-
-	sealed := k.sealText("d1", number)
-	if text, err := k.openText("d1", sealed); err != nil || text != number {
-		t.Errorf("openText = %q, %v", text, err)
-	}
-	if _, err := k.openText("d2", sealed); err == nil {
-		t.Error("a sealed number opened for another decision")
-	}
-	if _, err := k.openText("d1", "?"); err == nil {
-		t.Error("no base64 was opened")
-	}
-	os.WriteFile(filepath.Join(dir, "case.key"), []byte("broken"), 0o600)
-	if _, err := openKeyring(dir, life, now); err == nil || !strings.Contains(err.Error(), "case.key") {
-		t.Errorf("a broken key file: %v", err)
-	}
-}
-
 func TestMetricsLint(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	newMetrics(reg)

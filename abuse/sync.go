@@ -2,11 +2,9 @@ package abuse
 
 import (
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"regexp"
 	"time"
 
@@ -31,21 +29,31 @@ type event struct {
 // streamBatch bounds how many events are copied at once.
 const streamBatch = 256
 
-// Sync brings chain, Redis and copy together: it begins a new epoch of keys when it is time, rebuilds an
-// empty Redis, copies what other nodes did into this node's chain, takes out of Redis what has ended, and
-// keeps a copy of what runs. Run does so every 2 s; the program also before it takes the first call.
+// Sync brings chains, Redis and copy together: it turns the keys, puts what the stream lacks into it, copies
+// what other nodes did into this node's chain, rebuilds an emptied Redis, takes out of it what has ended,
+// and keeps a copy of what runs. Run does so every 2 s; the program also before it takes the first call.
 func (a *Admission) Sync(ctx context.Context) error {
+	a.syncing.Lock()
+	defer a.syncing.Unlock()
 	now := a.now()
 	// Keys and chain are files: that they fail is no reason to let the copy grow old.
-	files := errors.Join(a.keys.rotate(now), a.expire(ctx, now))
-	if err := a.rebuild(ctx, now); err != nil {
-		return errors.Join(files, err)
+	files := errors.Join(a.turnKeys(ctx, now), a.expire(ctx, now))
+	if !a.keys.ready() {
+		return files
 	}
-	running, events, err := a.read(ctx)
+	chains, err := a.meet(ctx, now)
 	if err != nil {
 		return errors.Join(files, err)
 	}
-	return errors.Join(files, a.copyEvents(ctx, events), a.reconcile(ctx, now, running))
+	if err := a.copyStream(ctx); err != nil {
+		return errors.Join(files, err)
+	}
+	a.build.sawThrough(chains)
+	running, err := a.rebuild(ctx, now)
+	if err != nil {
+		return errors.Join(files, err)
+	}
+	return errors.Join(files, a.reconcile(ctx, now, running))
 }
 
 // expire records the ends of the terms that this node's decisions set.
@@ -69,67 +77,51 @@ func (a *Admission) expire(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// rebuild puts the measures of the chain into a Redis that has none of the generation's mark: a new one, one
-// that was emptied, or the embedded one after a restart. Where the mark stands, Redis is believed: a
-// measure that it lost is not imposed again.
-func (a *Admission) rebuild(ctx context.Context, now time.Time) error {
-	marked, err := a.store.Blocking().Exists(ctx, keyGeneration).Result()
-	if err != nil || marked == 1 {
-		return err
-	}
-	args := []any{hex.EncodeToString(randomBytes(16))}
-	a.mu.Lock()
-	for _, c := range a.ledger {
-		if c.running(now) {
-			args = append(args, c.pseudonym, c.stored())
+// copyStream puts what other nodes did, as far as it is new, into this node's chain.
+func (a *Admission) copyStream(ctx context.Context) error {
+	for {
+		streams, err := a.store.Blocking().XRead(ctx, &redis.XReadArgs{
+			Streams: []string{keyStream, a.build.seen}, Count: streamBatch, Block: -1,
+		}).Result()
+		if errors.Is(err, redis.Nil) || err == nil && len(streams) == 0 {
+			return nil
 		}
-	}
-	a.mu.Unlock()
-	built, err := a.scripts.rebuild.Run(ctx, a.store.Blocking(), []string{keyRunning, keyGeneration}, args...).Int()
-	if err == nil && built == 1 {
-		a.log.Info("measures restored from the audit chain", "measures", len(args)/2)
-	}
-	return err
-}
-
-// read reads the running measures and what is new in the stream.
-func (a *Admission) read(ctx context.Context) (map[string]string, []redis.XMessage, error) {
-	a.mu.Lock()
-	seen := a.seen
-	a.mu.Unlock()
-	running, err := a.store.Blocking().HGetAll(ctx, keyRunning).Result()
-	if err != nil {
-		return nil, nil, err
-	}
-	streams, err := a.store.Blocking().XRead(ctx, &redis.XReadArgs{
-		Streams: []string{keyStream, seen}, Count: streamBatch, Block: -1,
-	}).Result()
-	if errors.Is(err, redis.Nil) || err == nil && len(streams) == 0 {
-		return running, nil, nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	return running, streams[0].Messages, nil
-}
-
-// copyEvents puts what other nodes did into this node's chain.
-func (a *Admission) copyEvents(ctx context.Context, events []redis.XMessage) error {
-	for _, msg := range events {
-		var e event
-		text, _ := msg.Values["e"].(string)
-		if err := json.Unmarshal([]byte(text), &e); err != nil {
-			a.log.Error("an event of the stream of measures is not readable; it is passed over", "id", msg.ID, "err", err)
-		} else if e.Node != a.audit.Node() {
-			if err := a.copyEvent(ctx, msg.ID, e); err != nil {
+		if err != nil {
+			return err
+		}
+		for _, msg := range streams[0].Messages {
+			if err := a.copyMessage(ctx, msg); err != nil {
 				return err
 			}
+			a.build.seen = msg.ID
 		}
-		a.mu.Lock()
-		a.seen = msg.ID
-		a.mu.Unlock()
+		if len(streams[0].Messages) < streamBatch {
+			return nil
+		}
 	}
-	return nil
+}
+
+func (a *Admission) copyMessage(ctx context.Context, msg redis.XMessage) error {
+	var e event
+	text, _ := msg.Values["e"].(string)
+	if err := json.Unmarshal([]byte(text), &e); err != nil {
+		a.log.Error("an event of the stream of measures is not readable; it is passed over", "id", msg.ID, "err", err)
+		return nil
+	}
+	if e.Entry.Act == actConfirmed {
+		return a.copyConfirmation(ctx, msg.ID, e)
+	}
+	if !validDecision.MatchString(e.Entry.Detail["decision"]) {
+		a.log.Error("an event of the stream of measures names no decision; it is passed over", "id", msg.ID)
+		return nil
+	}
+	a.mu.Lock()
+	known := !news(a.ledger, e.Entry)
+	a.mu.Unlock()
+	if known {
+		return nil
+	}
+	return a.copyEvent(ctx, msg.ID, e)
 }
 
 // validDecision keeps what comes from outside from naming a file elsewhere.
@@ -137,22 +129,30 @@ var validDecision = regexp.MustCompile(`^[0-9]{8}-[0-9]{4}$`)
 
 func (a *Admission) copyEvent(ctx context.Context, id string, e event) error {
 	decision := e.Entry.Detail["decision"]
-	if !validDecision.MatchString(decision) {
-		a.log.Error("an event of the stream of measures names no decision; it is passed over", "id", id)
-		return nil
-	}
 	if e.Sealed != "" {
 		if err := a.writeNumber(decision, e.Sealed); err != nil {
 			return err
 		}
 	}
-	entry := e.Entry
-	entry.Detail = maps.Clone(entry.Detail)
+	if err := a.copyEntry(ctx, id, e); err != nil {
+		return err
+	}
+	a.apply(e.Entry, e.Node)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.rename(a.ledger[decision])
+	return nil
+}
+
+func (a *Admission) copyEntry(ctx context.Context, id string, e event) error {
+	entry := original(e.Entry)
+	if entry.Detail == nil {
+		entry.Detail = make(map[string]string)
+	}
 	entry.Detail[detailNode], entry.Detail[detailStream] = e.Node, streamPrefix+id
 	if _, err := a.audit.Append(ctx, entry); err != nil {
 		return fmt.Errorf("abuse: copy an event: %w", err)
 	}
-	a.apply(entry, e.Node)
 	return nil
 }
 
@@ -167,9 +167,10 @@ func (a *Admission) reconcile(ctx context.Context, read time.Time, texts map[str
 			a.log.Error("a measure in redis is not readable; it is taken out", "err", err)
 			s = stored{Until: read}
 		}
-		state := a.stateOf(s, read)
+		state, name := a.stateOf(s, pseudonym, read)
 		if !state.over() {
-			running[pseudonym] = s
+			running[name] = s
+			errs = append(errs, a.move(ctx, pseudonym, text, name))
 			continue
 		}
 		end := Case{Decision: s.Decision, State: state, pseudonym: pseudonym}
@@ -185,17 +186,29 @@ func (a *Admission) reconcile(ctx context.Context, read time.Time, texts map[str
 	return errors.Join(errs...)
 }
 
-// stateOf is where a measure that Redis has stands in truth.
-func (a *Admission) stateOf(s stored, now time.Time) State {
+// stateOf is where a measure that Redis has under a pseudonym stands in truth, and under which it belongs.
+func (a *Admission) stateOf(s stored, pseudonym string, now time.Time) (State, string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if c := a.ledger[s.Decision]; c != nil && c.State.over() {
-		return c.State
+	c := a.ledger[s.Decision]
+	if c != nil && c.pseudonym != "" {
+		pseudonym = c.pseudonym
+	}
+	if c != nil && c.State.over() {
+		return c.State, pseudonym
 	}
 	if !now.Before(s.Until) {
-		return Expired
+		return Expired, pseudonym
 	}
-	return Running
+	return Running, pseudonym
+}
+
+// move puts a measure under the pseudonym where calls look for it.
+func (a *Admission) move(ctx context.Context, from, text, to string) error {
+	if from == to {
+		return nil
+	}
+	return a.scripts.move.Run(ctx, a.store.Blocking(), []string{keyRunning}, from, text, to).Err()
 }
 
 // remember and forget keep the copy true to what this node itself has done, without waiting for Sync.
@@ -213,10 +226,3 @@ func (a *Admission) forget(pseudonym string) {
 	defer a.mu.Unlock()
 	delete(a.snapshot.running, pseudonym)
 }
-
-// Rebuilding tells whether measures wait to be put into a Redis that came back empty, and for the chains
-// of which nodes.
-func (a *Admission) Rebuilding() (waits bool, missing []string) { return false, nil }
-
-// ConfirmRebuild lets the measures that wait take effect without the missing chains; actor is a manager.
-func (a *Admission) ConfirmRebuild(ctx context.Context, actor string) error { return nil }
