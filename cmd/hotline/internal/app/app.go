@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/hotline12345/gateway/abuse"
 	"github.com/hotline12345/gateway/cmd/hotline/internal/config"
 	"github.com/hotline12345/gateway/cmd/hotline/internal/console"
+	"github.com/hotline12345/gateway/cmd/hotline/internal/nodes"
 	"github.com/hotline12345/gateway/cmd/hotline/internal/ops"
 	"github.com/hotline12345/gateway/internal/audit"
 	"github.com/hotline12345/gateway/internal/call"
@@ -47,6 +49,13 @@ type App struct {
 	audit     *audit.Log
 	staff     *staff.Directory
 	store     *store.Store
+	keys      nodes.Keys
+	vault     *store.Vault // nil for a gateway that stands alone
+	same      store.Node   // what this gateway says of itself that does not change
+	cluster   *nodes.Cluster
+	mirror    *nodes.Mirror
+	feed      *nodes.Feed
+	others    *others
 	journal   *journal.Journal
 	recorder  *recording.Recorder
 	outbox    *intake.Outbox
@@ -58,17 +67,20 @@ type App struct {
 	desk      *desk
 	queues    *queuesView
 	plan      *trunk.Plan
+	health    *ops.Health
 	console   *console.Console
 	http      *ops.Server
 	control   *control
 	mux       *http.ServeMux
+	peers     http.Handler
 
 	// Newcomers are the people of a first start, to be shown once.
 	Newcomers []staff.Credential
 
 	closers  []func() error // last in, first out
-	draining chan struct{}
-	last     chan struct{} // the second signal
+	draining chan struct{}  // closed at the end of the process
+	drained  atomic.Bool    // by order
+	last     chan struct{}  // the second signal
 	endOnce  sync.Once
 }
 
@@ -81,8 +93,8 @@ func New(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *App, err 
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		a.makeData, a.makePeople, a.makeStore, a.makeBooks, a.makeFlows, a.makeSwitch, a.makeRooms, a.makePages,
-		a.seedPeople, // last: who they log in with is shown once, and a start that fails shows nothing
+		a.makeData, a.makePeople, a.makeStore, a.makeCluster, a.makeBooks, a.makeFlows, a.makeSwitch, a.makeRooms, a.makePages,
+		a.join, // last: who people log in with is shown once, and a start that fails shows nothing
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -125,11 +137,6 @@ func (a *App) makePeople(ctx context.Context) (err error) {
 	}
 	a.closing(a.staff.Close)
 	return nil
-}
-
-func (a *App) seedPeople(ctx context.Context) (err error) {
-	a.Newcomers, err = a.staff.Seed(ctx, a.cfg.SIP.Registrar.Realm)
-	return err
 }
 
 func (a *App) makeStore(context.Context) (err error) {
@@ -186,14 +193,13 @@ func (a *App) makeSwitch(context.Context) (err error) {
 	if a.plan, err = trunk.NewPlan(a.cfg.SIP.AreaCode, a.cfg.SIP.OwnNumbers); err != nil {
 		return err
 	}
-	a.desk = &desk{app: a, phones: make(chan struct{}, 1)}
-	a.sip, err = sip.New(a.cfg.SIP, sip.Deps{Log: a.log.With("room", "sip"), Registerer: a.reg, Credentials: a.staff,
-		Node:         a.cfg.Session.Node,
-		OnRegistered: a.desk.told,
-		OnExpired:    a.desk.told,
-		Trace:        a.trace,
-	})
-	if err != nil {
+	a.desk = &desk{app: a, phones: make(chan struct{}, 1), unseated: map[string]time.Time{}}
+	deps := sip.Deps{Log: a.log.With("room", "sip"), Registerer: a.reg, Credentials: a.staff, Node: a.cfg.Session.Node,
+		OnRegistered: a.desk.told, OnExpired: a.desk.told, Trace: a.trace}
+	if !a.cluster.Alone() {
+		deps.Phones, deps.Peers, deps.NodeSecret = store.NewPhones(a.store), a.cluster.SIP, a.keys.For(nodes.Calls)
+	}
+	if a.sip, err = sip.New(a.cfg.SIP, deps); err != nil {
 		return err
 	}
 	if err := a.sip.Open(); err != nil {
@@ -214,43 +220,46 @@ func (a *App) trace(callID string, at time.Time, sent bool, peer, text string) {
 
 // makeRooms makes admission, the queue, and the calls that walk through them.
 func (a *App) makeRooms(context.Context) (err error) {
-	a.admission, err = abuse.New(a.cfg.Abuse, abuse.Deps{Store: a.store, Audit: a.audit, Data: a.cfg.Data, Now: time.Now,
-		Log: a.log.With("room", "abuse"), Reg: a.reg})
-	if err != nil {
+	judging := abuse.Deps{Store: a.store, Audit: a.audit, Data: a.cfg.Data, Now: time.Now, Log: a.log.With("room", "abuse"), Reg: a.reg}
+	if !a.cluster.Alone() {
+		judging.Vault, judging.Peers = a.vault, a.cluster.Peers
+	}
+	if a.admission, err = abuse.New(a.cfg.Abuse, judging); err != nil {
 		return err
 	}
-	pseudonym, err := placeKey(filepath.Join(a.cfg.Data, "keys", "places.key"))
-	if err != nil {
-		return err
-	}
+	seal, open := a.keys.Sealer()
 	a.queue, err = queue.New(a.cfg.Queue, queue.Deps{Node: a.cfg.Session.Node, Store: a.store, Owns: a.desk.owns,
-		Pseudonym: pseudonym, Log: a.log.With("room", "queue"), Registerer: a.reg})
+		Pseudonym: a.keys.Place(), Seal: seal, Open: open, Ledger: a.journal, Log: a.log.With("room", "queue"), Registerer: a.reg})
 	if err != nil {
 		return err
 	}
 	cfg := a.cfg.Session
-	cfg.Emergency = a.cfg.Emergency
+	cfg.Emergency, cfg.FlowStuck = a.cfg.Emergency, a.cfg.IVR.StuckAfter
 	a.calls, err = session.New(cfg, session.Deps{Log: a.log.With("room", "session"), Registerer: a.reg, Switch: a.sip,
 		Screener: a.admission, Flow: a.spoken, Prompts: a.spoken, Queue: a.queue, Recorder: a.recorder,
-		Intake: a.outbox, Journal: a.journal, Desk: phoneDesk{a.desk},
+		Intake: a.outbox, Journal: a.journal, Desk: phoneDesk{a.desk}, CallBacks: a.queue, Seal: seal, Open: open,
 		KeyWatch: func() session.KeyWatch { return &emergency.KeyWatch{} }})
 	return err
 }
 
 func (a *App) makePages(context.Context) (err error) {
-	a.queues = &queuesView{a: a}
-	health := ops.NewHealth(a.checks()...)
-	a.console, err = console.New(a.cfg.Console, console.Deps{Calls: a.calls, Desk: callDesk{a.calls, a.queue}, Agents: pageDesk{a.desk},
-		Queues: a.queues, Trunks: trunksView{a.sip}, Journal: a.journal, Staff: a.staff, Audit: a.audit,
-		Health: health}, a.log.With("room", "console"), a.reg)
-	if err != nil {
+	a.queues, a.health, a.feed, a.peers = &queuesView{a: a}, ops.NewHealth(a.checks()...), nodes.NewFeed(a.calls), a.peerRoutes()
+	deps := console.Deps{Calls: a.everyCall(), Desk: everyDesk{callDesk{a.calls, a.queue}, a}, Agents: pageDesk{a.desk},
+		Queues: a.queues, Trunks: everyTrunk{a}, Journal: everyJournal{a}, Staff: a.staff, Audit: a.audit, Health: everyHealth{a}}
+	if a.cfg.Session.CallBack.Trunk != "" {
+		deps.CallBacks = callBacks{a}
+	}
+	if !a.cluster.Alone() {
+		deps.Nodes = everyNode{a}
+	}
+	if a.console, err = console.New(a.cfg.Console, deps, a.log.With("room", "console"), a.reg); err != nil {
 		return err
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", a.console.Handler())
 	mux.Handle("GET /metrics", ops.Metrics(a.reg, a.spoken))
 	mux.Handle("GET /healthz", ops.Healthz())
-	mux.Handle("GET /readyz", health.Readyz())
+	mux.Handle("GET /readyz", a.health.Readyz())
 	mux.Handle("/intake/audio/", a.outbox.AudioHandler())
 	a.mux = mux
 	if a.control, err = newControl(a); err != nil {

@@ -79,24 +79,64 @@ type CallRecord struct {
 	Timeline []journal.Entry `json:"timeline"`
 }
 
+// known tells whether there is anything of the call.
+func (r CallRecord) known() bool { return r.CDR != nil || len(r.Timeline) > 0 }
+
 func (c *control) routes() http.Handler {
 	a := c.app
 	mux := http.NewServeMux()
 	get := func(path string, f func(r *http.Request) (any, error)) {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) { answer(w)(f(r)) })
 	}
-	get("/calls", func(*http.Request) (any, error) { return a.calls.Views(), nil })
-	get("/cdrs", func(r *http.Request) (any, error) { return a.journal.CDRs(r.Context(), journal.Filter{Limit: 50}) })
-	get("/calls/{id}", func(r *http.Request) (any, error) { return a.record(r.Context(), r.PathValue("id")) })
-	get("/queues", func(r *http.Request) (any, error) { return a.queue.Queues(r.Context()) })
-	get("/agents", func(r *http.Request) (any, error) { return a.queue.Agents(r.Context()) })
-	get("/trunks", func(r *http.Request) (any, error) { return trunksView{a.sip}.Trunks(r.Context()) })
+	// everywhere is a list of all gateways: those that are missing are named beside it.
+	everywhere := func(path string, f func(r *http.Request) (any, []string, error)) {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+			v, missing, err := f(r)
+			for _, m := range missing {
+				w.Header().Add(MissingHeader, m)
+			}
+			answer(w)(v, err)
+		})
+	}
+	everywhere("/calls", func(*http.Request) (any, []string, error) { return a.everyCall().Views(), a.missing(), nil })
+	everywhere("/cdrs", func(r *http.Request) (any, []string, error) { return everyRow(r.Context(), a, "/cdrs", a.cdrs) })
+	everywhere("/calls/{id}", func(r *http.Request) (any, []string, error) {
+		id := r.PathValue("id")
+		rec, missing, err := a.recordOf(r.Context(), id)
+		if err == nil && !rec.known() {
+			err = fmt.Errorf("there is no call %s at any gateway that answers; `hotline call list` shows the latest", id)
+		}
+		return rec, missing, err
+	})
+	everywhere("/queues", func(r *http.Request) (any, []string, error) {
+		v, err := a.queue.Queues(r.Context())
+		return v, a.apart(), err
+	})
+	everywhere("/agents", func(r *http.Request) (any, []string, error) {
+		v, err := a.queue.Agents(r.Context())
+		return v, a.apart(), err
+	})
+	everywhere("/intake/waiting", func(r *http.Request) (any, []string, error) {
+		return a.items(r.Context(), "/intake/waiting", a.outbox.List)
+	})
+	everywhere("/intake/dead", func(r *http.Request) (any, []string, error) {
+		return a.items(r.Context(), "/intake/dead", a.outbox.Dead)
+	})
+	get("/trunks", func(r *http.Request) (any, error) { return everyTrunk{a}.Trunks(r.Context()) })
 	get("/measures", func(*http.Request) (any, error) { return a.admission.List(), nil })
 	get("/measures/{id}", func(r *http.Request) (any, error) { return a.admission.Show(r.PathValue("id")) })
-	get("/intake/waiting", func(*http.Request) (any, error) { return a.outbox.List() })
-	get("/intake/dead", func(*http.Request) (any, error) { return a.outbox.Dead() })
 	get("/health", func(r *http.Request) (any, error) { return ops.NewHealth(a.checks()...).States(r.Context()), nil })
+	get("/nodes", func(r *http.Request) (any, error) { return everyNode{a}.List(r.Context()) })
+	get("/callbacks", func(r *http.Request) (any, error) {
+		return callBacks{a}.List(r.Context(), r.URL.Query().Get("closed") == "true")
+	})
+	c.acts(mux)
+	return mux
+}
 
+// acts is what the command line may do.
+func (c *control) acts(mux *http.ServeMux) {
+	a := c.app
 	post(mux, "/agents/{id}/login", func(ctx context.Context, r *http.Request, p struct{ Extension string }) (any, error) {
 		return nil, pageDesk{a.desk}.Login(ctx, r.PathValue("id"), p.Extension)
 	})
@@ -113,10 +153,40 @@ func (c *control) routes() http.Handler {
 	post(mux, "/measures/{id}/restore", func(ctx context.Context, r *http.Request, p Act) (any, error) {
 		return a.admission.Restore(ctx, r.PathValue("id"), p.Reason, p.By)
 	})
-	post(mux, "/intake/{id}/retry", func(_ context.Context, r *http.Request, _ Act) (any, error) {
-		return nil, a.outbox.Retry(r.PathValue("id"))
+	post(mux, "/intake/{id}/retry", func(ctx context.Context, r *http.Request, p Act) (any, error) {
+		return nil, a.retry(ctx, r.PathValue("id"), p.By)
 	})
-	return mux
+	node := func(act string, do func(ctx context.Context, name, by string) error) {
+		post(mux, "/nodes/{name}/"+act, func(ctx context.Context, r *http.Request, p Act) (any, error) {
+			name := r.PathValue("name")
+			return nil, a.audited(ctx, p.By, "node."+act, name, nil, func() error { return do(ctx, name, p.By) })
+		})
+	}
+	node("drain", everyNode{a}.Drain)
+	node("resume", everyNode{a}.Resume)
+	node("forget", everyNode{a}.Forget)
+	post(mux, "/callbacks/{id}/call", func(ctx context.Context, r *http.Request, p struct{ By, Agent string }) (callID any, err error) {
+		id := r.PathValue("id")
+		err = a.audited(ctx, p.By, "callback.call", id, map[string]string{"agent": p.Agent}, func() error {
+			callID, err = callBacks{a}.Call(ctx, id, p.Agent)
+			return err
+		})
+		return callID, err
+	})
+	post(mux, "/callbacks/{id}/close", func(ctx context.Context, r *http.Request, p Act) (any, error) {
+		id := r.PathValue("id")
+		return nil, a.audited(ctx, p.By, "callback.close", id, map[string]string{"reason": p.Reason}, func() error {
+			return callBacks{a}.Close(ctx, id, p.By, p.Reason)
+		})
+	})
+}
+
+// audited writes an act into the audit log and then does it; what cannot be written is not done.
+func (a *App) audited(ctx context.Context, by, act, subject string, detail map[string]string, do func() error) error {
+	if err := a.audit.Record(ctx, by, act, subject, detail); err != nil {
+		return err
+	}
+	return do()
 }
 
 // measure sets a measure on a number, in whatever form it was written.
@@ -132,21 +202,18 @@ func (a *App) measure(ctx context.Context, o MeasureOrder) (abuse.Case, error) {
 	return a.admission.SetMeasure(ctx, m, o.By)
 }
 
-// record is all that the journal has of a call.
-func (a *App) record(ctx context.Context, id string) (any, error) {
+// record is all that this gateway's journal has of a call, which may be nothing.
+func (a *App) record(ctx context.Context, id string) (CallRecord, error) {
 	timeline, err := a.journal.Timeline(ctx, id)
 	if err != nil {
-		return nil, err
+		return CallRecord{}, err
 	}
 	out := CallRecord{Timeline: timeline}
 	row, err := a.journal.Call(ctx, id)
-	switch {
-	case err == nil:
+	if err == nil {
 		out.CDR = &row
-	case !errors.Is(err, journal.ErrNotFound):
-		return nil, err
-	case len(timeline) == 0:
-		return nil, fmt.Errorf("there is no call %s on this node; `hotline call list` shows the latest", id)
+	} else if !errors.Is(err, journal.ErrNotFound) {
+		return CallRecord{}, err
 	}
 	return out, nil
 }

@@ -2,32 +2,33 @@ package app
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
-
 	"github.com/hotline12345/gateway/cmd/hotline/internal/console"
-	"github.com/hotline12345/gateway/internal/call"
 	"github.com/hotline12345/gateway/internal/session"
+	"github.com/hotline12345/gateway/internal/staff"
 	"github.com/hotline12345/gateway/queue"
 )
 
 // reasonPhone is the pause of an agent whose phone is not registered; it ends when the phone is back.
-const reasonPhone = "phone"
+// reasonNodeLost is that of one whose phone's gateway died; the queue ends it at a new log-in.
+const (
+	reasonPhone    = "phone"
+	reasonNodeLost = "node_lost"
+)
 
 // desk is where people, phones and the queue meet: staff says who sits at which extension, the
-// registrar whether the phone is there, and the queue is told of both.
+// registrar at which gateways the phone is, and the queue is told of both. An agent belongs to one gateway
+// that has the phone.
 type desk struct {
-	app    *App
-	phones chan struct{} // a notice that phones came or went; newer ones join it
+	app      *App
+	phones   chan struct{}        // a notice that phones came or went; newer ones join it
+	unseated map[string]time.Time // since when people with a phone here are no agents; the loop's alone
 }
 
 // told hears of a phone that came or went; it must not block the registrar.
@@ -38,61 +39,158 @@ func (d *desk) told(string) {
 	}
 }
 
-// run seats the people who were logged in when the last process ended, then follows the phones.
+// The rhythm of the desk.
+const (
+	// lookEvery is how often agents and phones are compared, for what no news told: a phone that came back
+	// in mid-call, or while its agent sat down.
+	lookEvery = 5 * time.Second
+	// seatAfter is how long somebody with a phone in a cluster is no agent before they are seated: who has
+	// just logged out at another gateway sits here until its people are asked.
+	seatAfter = 3 * othersEvery
+)
+
+// run seats the people who were logged in when the last process ended, then follows the phones and the other
+// gateways.
 func (d *desk) run(ctx context.Context) error {
-	bound, err := d.app.staff.Bindings(ctx)
-	if err != nil {
-		return err
-	}
-	for id, extension := range bound {
-		if err := d.seat(ctx, id, extension); err != nil {
-			d.app.log.Warn("an agent could not be seated again", "person", id, "err", err)
-		}
-	}
+	looked, stop := d.app.cluster.Watch()
+	defer stop()
 	again := time.NewTicker(lookEvery)
 	defer again.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-d.phones:
-		case <-again.C:
-		}
-		if err := d.align(ctx); err != nil && ctx.Err() == nil {
+	for standing := ""; ; {
+		if err := errors.Join(d.seatAll(ctx), d.align(ctx)); err != nil && ctx.Err() == nil {
 			d.app.log.Warn("agents and their phones could not be compared", "err", err)
+		}
+		for news := false; !news; {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-d.phones:
+				news = true
+			case <-again.C:
+				news = true
+			case <-looked:
+				now := d.standing()
+				standing, news = now, now != standing
+			}
 		}
 	}
 }
 
-// lookEvery is how often agents and phones are compared, for what no news told: a phone that came back
-// in mid-call, or while its agent sat down.
-const lookEvery = 5 * time.Second
+// standing is which gateways take calls.
+func (d *desk) standing() string {
+	var b strings.Builder
+	for _, n := range d.app.cluster.Members() {
+		fmt.Fprint(&b, n.Name, n.Alive, n.Draining, " ")
+	}
+	return b.String()
+}
 
-// seat makes a bound person an agent of the queue. Without a phone the agent is paused.
-func (d *desk) seat(ctx context.Context, id, extension string) error {
-	p, err := d.app.staff.Person(ctx, id)
+// seatAll seats the people who sit at a phone and are no agents: after a start, or because Redis lost them.
+// In a cluster the gateway that has the phone does, once nobody else can know better.
+func (d *desk) seatAll(ctx context.Context) error {
+	alone := d.app.cluster.Alone()
+	if !alone && (!d.app.queue.Online() || !d.app.others.complete()) {
+		return nil
+	}
+	bound, err := d.app.staff.Bindings(ctx)
 	if err != nil {
 		return err
 	}
-	if err := d.app.queue.Login(ctx, queue.Agent{ID: id, Extension: extension, Queues: p.Queues}); err != nil {
+	agents, err := d.app.queue.Agents(ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range agents {
+		delete(bound, a.ID)
+	}
+	maps.DeleteFunc(d.unseated, func(id string, _ time.Time) bool { return bound[id] == "" })
+	var errs []error
+	for id, extension := range bound {
+		if !alone && d.home(ctx, extension, "") != d.app.cluster.Name() {
+			continue
+		}
+		if _, seen := d.unseated[id]; !seen {
+			d.unseated[id] = time.Now()
+		}
+		if !alone && time.Since(d.unseated[id]) < seatAfter {
+			continue
+		}
+		if err := d.login(ctx, id, extension); err != nil {
+			errs = append(errs, fmt.Errorf("seat %s: %w", id, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// seat makes a bound person an agent of the queue. Without a phone the agent is paused.
+func (d *desk) seat(ctx context.Context, id, extension string) error {
+	if err := d.login(ctx, id, extension); err != nil {
 		return err
 	}
 	return d.align(ctx)
 }
 
-// align pauses the agents of this node whose phone is gone, and makes those ready whom that alone had
-// paused.
+func (d *desk) login(ctx context.Context, id, extension string) error {
+	p, err := d.app.staff.Person(ctx, id)
+	if err != nil {
+		return err
+	}
+	return d.app.queue.Login(ctx, queue.Agent{ID: id, Extension: extension, Queues: p.Queues,
+		Node: d.home(ctx, extension, d.app.cluster.Name())})
+}
+
+// home is the gateway where an agent belongs: the present one while it has the phone and takes calls, else
+// another that does, else one that has the phone and drains; "" when none that lives has it.
+func (d *desk) home(ctx context.Context, extension, present string) string {
+	for _, draining := range []bool{false, true} {
+		var fit []string
+		for _, name := range d.owners(ctx, extension) {
+			if n, ok := d.app.cluster.Member(name); ok && n.Alive && n.Draining == draining {
+				fit = append(fit, name)
+			}
+		}
+		if slices.Contains(fit, present) {
+			return present
+		}
+		if len(fit) > 0 {
+			return slices.Min(fit) // the same for all who ask
+		}
+	}
+	return ""
+}
+
+// owners is the gateways that have an extension's phone; of the others what was last known.
+func (d *desk) owners(ctx context.Context, extension string) []string {
+	names, err := d.app.sip.Registrar().Owners(ctx, extension)
+	if err != nil {
+		names = nil
+	}
+	if own := d.app.cluster.Name(); d.owns(extension) && !slices.Contains(names, own) {
+		names = append(names, own)
+	}
+	return names
+}
+
+// align brings the agents of this gateway to where their phones are, pauses those who have none, makes
+// those ready whom that alone had paused, and takes over who is better off here.
 func (d *desk) align(ctx context.Context) error {
 	agents, err := d.app.queue.Agents(ctx)
 	if err != nil {
 		return err
 	}
+	own, taken := d.app.cluster.Name(), false
 	var errs []error
 	for _, a := range agents {
-		if a.Node != d.app.cfg.Session.Node {
+		here := d.owns(a.Extension)
+		if home := d.moves(ctx, a, here); home != "" {
+			taken = taken || home == own
+			errs = append(errs, d.app.queue.Login(ctx, queue.Agent{ID: a.ID, Extension: a.Extension, Queues: a.Queues, Node: home}))
 			continue
 		}
-		switch owed(a, d.owns(a.Extension)) {
+		if a.Node != own {
+			continue
+		}
+		switch owed(a, here) {
 		case queue.Paused:
 			errs = append(errs, d.app.queue.Pause(ctx, a.ID, reasonPhone))
 		case queue.Idle:
@@ -100,7 +198,34 @@ func (d *desk) align(ctx context.Context) error {
 		default:
 		}
 	}
+	if taken {
+		d.told("") // who was taken over with a pause for the phone's sake is looked at again
+	}
 	return errors.Join(errs...)
+}
+
+// moves is the gateway that an agent is to be moved to by this one, or "". Who is with a caller stays.
+func (d *desk) moves(ctx context.Context, a queue.AgentView, here bool) string {
+	own := d.app.cluster.Name()
+	if d.app.cluster.Alone() || !d.app.queue.Online() || a.State == queue.Offered || a.State == queue.Talk || a.State == queue.LoggedOut {
+		return ""
+	}
+	lost := a.State == queue.Paused && a.Reason == reasonNodeLost
+	if a.Node == own {
+		if here && !d.app.drains() && !lost {
+			return ""
+		}
+		if home := d.home(ctx, a.Extension, own); home != own || lost {
+			return home
+		}
+		return ""
+	}
+	n, _ := d.app.cluster.Member(a.Node)
+	stranded := !n.Alive || n.Draining || lost || a.State == queue.Paused && a.Reason == reasonPhone
+	if here && stranded && d.home(ctx, a.Extension, a.Node) == own {
+		return own
+	}
+	return ""
 }
 
 // owed is the state that an agent should be in for their phone's sake, or "". A pause of the agent's own
@@ -116,10 +241,7 @@ func owed(a queue.AgentView, here bool) queue.AgentState {
 }
 
 // owns tells whether an extension's phone is registered here.
-func (d *desk) owns(extension string) bool {
-	found, err := d.app.sip.Registrar().Lookup(context.Background(), extension)
-	return err == nil && len(found) > 0
-}
+func (d *desk) owns(extension string) bool { return d.app.sip.Registrar().Local(extension) }
 
 func (d *desk) leave(ctx context.Context, id, by string) error {
 	return errors.Join(d.app.queue.Logout(ctx, id), d.app.staff.Unbind(ctx, id, by))
@@ -138,6 +260,12 @@ func (d phoneDesk) Login(ctx context.Context, extension, person, pin string) err
 
 func (d phoneDesk) at(ctx context.Context, extension string, act func(id string) error) error {
 	p, err := d.app.staff.PersonAt(ctx, extension)
+	if errors.Is(err, staff.ErrUnknown) { // who has just logged in at another gateway is an agent already
+		agents, listErr := d.app.queue.Agents(ctx)
+		if i := slices.IndexFunc(agents, func(a queue.AgentView) bool { return a.Extension == extension }); listErr == nil && i >= 0 {
+			return act(agents[i].ID)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -231,26 +359,4 @@ func (d callDesk) FinishWrapUp(ctx context.Context, callID, by string) error {
 		return err
 	}
 	return nil
-}
-
-// placeKey makes the pseudonym under which a caller's place in a queue is kept for a redial. Its key
-// lies outside Redis.
-func placeKey(path string) (func(call.Number) string, error) {
-	key, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		key = make([]byte, 32)
-		rand.Read(key) // never fails
-		err = renameio.WriteFile(path, key, 0o600)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return func(n call.Number) string {
-		if n.E164 == "" {
-			return ""
-		}
-		h := hmac.New(sha256.New, key)
-		h.Write([]byte("place\x00" + n.E164))
-		return hex.EncodeToString(h.Sum(nil)[:16])
-	}, nil
 }

@@ -40,6 +40,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 		"store": a.store.Run, "journal": a.journal.Run, "recording": a.recorder.Run, "intake": a.outbox.Run,
 		"queue": a.queue.Run, "abuse": a.admission.Run, "console": a.console.Run, "http": a.http.Run,
 		"control": a.control.Run, "desk": a.desk.run, "load": a.sampleLoad,
+		"nodes": a.cluster.Run, "mirror": a.mirror.Run, "others": a.others.run,
 	} {
 		rooms.Go(func() error {
 			err := run(ground)
@@ -80,6 +81,7 @@ func (a *App) serve(ctx, whole context.Context) error {
 		a.log.Error("a part of the gateway failed; calls are ended", "err", context.Cause(whole))
 	case <-ctx.Done():
 		close(a.draining)
+		a.cluster.Tell()
 		a.log.Info("draining: no new calls; running ones may finish", "for", a.cfg.DrainFor)
 	}
 	stop()
@@ -148,15 +150,13 @@ func occupied(ready, talking int) float64 {
 
 // checks are what /readyz and the console look at.
 func (a *App) checks() []ops.Check {
-	return []ops.Check{
-		{Code: "draining", Title: "The node is shutting down", Mend: "Send calls to another node.", Blocks: true,
+	return append([]ops.Check{
+		{Code: "draining", Title: "This gateway takes no new calls", Mend: "Send calls to another gateway; hotline node resume NAME ends a drain by order.", Blocks: true,
 			Test: func(context.Context) error {
-				select {
-				case <-a.draining:
+				if a.drains() {
 					return errors.New("draining")
-				default:
-					return nil
 				}
+				return nil
 			}},
 		{Code: "redis-away", Title: "Redis does not answer", Mend: "Callers are admitted and queued on this node alone until it is back; look at the Redis server and at store.addrs.",
 			Test: func(context.Context) error {
@@ -180,5 +180,5 @@ func (a *App) checks() []ops.Check {
 				}
 				return nil
 			}},
-	}
+	}, a.cluster.Checks()...)
 }

@@ -61,7 +61,7 @@ func (v *queuesView) now(ctx context.Context) ([]console.QueueState, error) {
 	return out, nil
 }
 
-// Queues implements console.Queues.
+// Queues implements console.Queues: the queues, which all gateways share, and the day's sums of all.
 func (v *queuesView) Queues(ctx context.Context) ([]console.QueueState, error) {
 	states, err := v.now(ctx)
 	if err != nil {
@@ -71,10 +71,14 @@ func (v *queuesView) Queues(ctx context.Context) ([]console.QueueState, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i := range states {
-		t := day[states[i].Name]
-		states[i].Offered, states[i].Answered, states[i].InTime, states[i].Abandoned = t.Offered, t.Answered, t.InTime, t.Abandoned
+	add := func(day map[string]journal.Tally) {
+		for i := range states {
+			s, t := &states[i], day[states[i].Name]
+			s.Offered, s.Answered, s.InTime, s.Abandoned = s.Offered+t.Offered, s.Answered+t.Answered, s.InTime+t.InTime, s.Abandoned+t.Abandoned
+		}
 	}
+	add(day)
+	v.a.others.each(func(_ string, s peerState) { add(s.Day) })
 	return states, nil
 }
 

@@ -2,6 +2,7 @@ package nodes
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"sync"
@@ -152,6 +153,22 @@ func (m *Mirror) Owner(callID string) string {
 		}
 	}
 	return ""
+}
+
+// Missing is why another gateway's calls are not known here; nil when they are.
+func (m *Mirror) Missing(name string) error {
+	if name == m.cluster.name {
+		return nil
+	}
+	if _, err := m.cluster.living(name); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.calls[name] == nil {
+		return fmt.Errorf("%w: %s", ErrAway, name)
+	}
+	return nil
 }
 
 // Watch tells of changes; several may share a notice. The channel is never closed.
