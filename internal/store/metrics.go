@@ -8,7 +8,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
-	"github.com/sony/gobreaker/v2"
 )
 
 // plain are the commands that have a label of their own; every other one is "other".
@@ -100,8 +99,6 @@ func (m *metrics) observe(op string, took time.Duration, err error) {
 func (m *metrics) refuse(op string) { m.errors.WithLabelValues(op).Inc() }
 
 func (m *metrics) setUp(up bool) { m.up.Set(number(up)) }
-
-func (m *metrics) breaker(to gobreaker.State) { m.open.Set(number(to == gobreaker.StateOpen)) }
 
 func number(b bool) float64 {
 	if b {

@@ -11,8 +11,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
-	"github.com/sony/gobreaker/v2"
 )
 
 // ErrAway is returned at once, without a try, while the breaker is open.
@@ -24,8 +22,7 @@ const (
 	checkTimeout = 300 * time.Millisecond
 	// embeddedTimeout is the least time that the embedded server is given.
 	embeddedTimeout = 250 * time.Millisecond
-	openFor         = 500 * time.Millisecond // how long the breaker refuses before it probes
-	tripAfter       = 3                      // failures in a row
+	probeEvery      = 100 * time.Millisecond // while the breaker is open
 )
 
 // quiet keeps go-redis from writing to stderr on its own: each of its errors comes back to who asked,
@@ -45,7 +42,10 @@ type Store struct {
 	fast     redis.UniversalClient
 	slow     redis.UniversalClient
 
-	healthy atomic.Bool
+	breaker *breaker
+
+	healthy    atomic.Bool
+	generation atomic.Pointer[string]
 
 	mu      sync.Mutex
 	scripts []*redis.Script
@@ -68,61 +68,18 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error
 	}
 	quiet()
 	s := &Store{log: log, addrs: cfg.Addrs, metrics: newMetrics(reg), subs: make(map[chan bool]struct{})}
+	s.generation.Store(new(string))
 	if cfg.Embedded() {
 		if s.embedded, err = newEmbedded(); err != nil {
 			return nil, err
 		}
 		opts.Addrs, opts.Dialer = []string{"embedded:0"}, s.embedded.dial
 	}
-	slow := *opts
-	slow.DialTimeout, slow.ReadTimeout, slow.WriteTimeout = cfg.SlowTimeout, cfg.SlowTimeout, cfg.SlowTimeout
-	slow.PoolTimeout = cfg.SlowTimeout
-	s.fast, s.slow = redis.NewUniversalClient(opts), redis.NewUniversalClient(&slow)
-	breaker := gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
-		Timeout:      openFor,
-		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= tripAfter },
-		IsSuccessful: func(err error) bool { return !Away(err) },
-		IsExcluded:   func(err error) bool { return errors.Is(err, context.Canceled) },
-		OnStateChange: func(_ string, _, to gobreaker.State) {
-			s.metrics.breaker(to)
-		},
-	})
-	s.fast.AddHook(&guard{metrics: s.metrics, breaker: breaker})
-	s.slow.AddHook(&guard{metrics: s.metrics})
+	s.fast, s.slow = newClient(cfg.Mode, *opts, cfg.Timeout), newClient(cfg.Mode, *opts, cfg.SlowTimeout)
+	s.breaker = newBreaker(s.metrics)
+	s.fast.AddHook(&guard{metrics: s.metrics, timeout: cfg.Timeout, breaker: s.breaker})
+	s.slow.AddHook(&guard{metrics: s.metrics, timeout: cfg.SlowTimeout})
 	return s, nil
-}
-
-func options(cfg Config) (*redis.UniversalOptions, error) {
-	password, err := secret("password_file", cfg.PasswordFile)
-	if err != nil {
-		return nil, err
-	}
-	sentinelPassword, err := secret("sentinel_password_file", cfg.SentinelPasswordFile)
-	if err != nil {
-		return nil, err
-	}
-	tlsConf, err := cfg.TLS.load()
-	if err != nil {
-		return nil, err
-	}
-	opts := &redis.UniversalOptions{
-		Addrs: cfg.Addrs, DB: cfg.DB, TLSConfig: tlsConf,
-		Username: cfg.Username, Password: password,
-		SentinelUsername: cfg.SentinelUsername, SentinelPassword: sentinelPassword,
-		IsClusterMode: cfg.Mode == Cluster,
-		DialTimeout:   cfg.Timeout, ReadTimeout: cfg.Timeout, WriteTimeout: cfg.Timeout,
-		PoolTimeout: cfg.Timeout, PoolSize: cfg.PoolSize,
-		ContextTimeoutEnabled: true,
-		MaxRetries:            -1, // a script that timed out may have run: trying again is its owner's choice
-		DialerRetries:         1,
-		MaintNotificationsConfig: &maintnotifications.Config{
-			Mode: maintnotifications.ModeDisabled,
-		},
-	}
-	if cfg.Mode == Sentinel {
-		opts.MasterName = cfg.MasterName
-	}
-	return opts, nil
 }
 
 // Client is for what a call waits for: short time-outs, no retry, a breaker.
@@ -138,7 +95,8 @@ func (s *Store) Embedded() bool { return s.embedded != nil }
 // before Run has asked for the first time.
 func (s *Store) Healthy() bool { return s.healthy.Load() }
 
-// Changes tells of each change of Healthy, the newest winning, and of its present value at first.
+// Changes tells of each change of Healthy and Generation: the newest Healthy wins, and its present value is
+// the first.
 // cancel ends it; the channel is never closed.
 func (s *Store) Changes() (changes <-chan bool, cancel func()) {
 	ch := make(chan bool, 1)
@@ -168,14 +126,22 @@ func (s *Store) Script(op, src string) *redis.Script {
 	return script
 }
 
+// Generation names what Redis serves: another name is another server, or the same one started anew, which may
+// have lost what was written last or all. Whoever told Redis of a state compares it with the one that it was
+// told under. It is "" before Redis was first asked and where it cannot be known: in the embedded server, which
+// lives as long as the process, and when the user may not INFO.
+func (s *Store) Generation() string { return *s.generation.Load() }
+
 // Run watches over the connection until ctx ends: it loads the scripts at each connect, keeps
-// Healthy true to the facts, and closes the clients at its end.
+// Healthy and Generation true to the facts, and closes the clients at its end.
 func (s *Store) Run(ctx context.Context) error {
 	if s.Embedded() {
 		s.log.Info("store: embedded redis in this process; it keeps nothing over a restart")
 	} else {
 		s.log.Info("store: external redis", "addrs", s.addrs)
 	}
+	var probing sync.WaitGroup
+	probing.Go(func() { s.probe(ctx) })
 	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()
 	for {
@@ -183,41 +149,55 @@ func (s *Store) Run(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+			probing.Wait()
 			return s.close()
 		}
 	}
 }
 
-// check asks Redis, twice before it believes that it is away.
-func (s *Store) check(ctx context.Context) {
-	err := s.ask(ctx)
-	if err != nil && ctx.Err() == nil {
-		err = s.ask(ctx)
+// probe asks Redis as soon as the breaker opens, and until it answers.
+func (s *Store) probe(ctx context.Context) {
+	for {
+		select {
+		case <-s.breaker.tripped:
+		case <-ctx.Done():
+			return
+		}
+		for {
+			if _, err := s.ask(pass(ctx), s.fast); !Away(err) {
+				break
+			}
+			select {
+			case <-time.After(probeEvery):
+			case <-ctx.Done():
+				return
+			}
+		}
+		s.breaker.close()
 	}
-	if ctx.Err() != nil {
-		return
-	}
-	s.fast.Ping(ctx) // closes the breaker again without waiting for a call; its error is the breaker's affair
-	s.set(err)
 }
 
-func (s *Store) ask(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	if s.Healthy() {
-		return s.slow.Ping(ctx).Err()
+// check asks Redis, twice before it believes that it is away.
+func (s *Store) check(ctx context.Context) {
+	generation, err := s.ask(ctx, s.slow)
+	if err != nil && ctx.Err() == nil {
+		generation, err = s.ask(ctx, s.slow)
 	}
-	return s.load(ctx)
+	if err == nil && (!s.Healthy() || generation != s.Generation()) {
+		err = s.load(ctx)
+	}
+	if ctx.Err() == nil {
+		s.set(generation, err)
+	}
 }
 
 // load loads every script, on each primary of a cluster.
 func (s *Store) load(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
 	s.mu.Lock()
 	scripts := append([]*redis.Script(nil), s.scripts...)
 	s.mu.Unlock()
-	if err := s.slow.Ping(ctx).Err(); err != nil {
-		return err
-	}
 	for _, script := range scripts {
 		if err := script.Load(ctx, s.slow).Err(); err != nil {
 			return fmt.Errorf("load a script: %w", err)
@@ -227,16 +207,23 @@ func (s *Store) load(ctx context.Context) error {
 }
 
 // set notes what a check found and tells of a change.
-func (s *Store) set(err error) {
+func (s *Store) set(generation string, err error) {
 	up := err == nil
-	if s.healthy.Swap(up) == up {
+	was, before := s.healthy.Swap(up), s.Generation()
+	if up {
+		s.generation.Store(&generation)
+	}
+	if was == up && (!up || generation == before) {
 		return
 	}
 	s.metrics.setUp(up)
-	if up {
-		s.log.Info("store: redis is here")
-	} else {
+	switch {
+	case !up:
 		s.log.Error("store: redis is away; calls go on without it", "err", err)
+	case before != "" && generation != before:
+		s.log.Warn("store: redis is here, and another than before; it may have lost what was written last")
+	default:
+		s.log.Info("store: redis is here")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

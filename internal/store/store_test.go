@@ -227,11 +227,13 @@ func TestSecretFiles(t *testing.T) {
 	}
 }
 
-// await returns when the condition holds; each try asks the server, which is the pause between two.
+// await polls a condition on what the server says.
 func await(t *testing.T, holds func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !holds() {
+	deadline := time.Now().Add(60 * time.Second)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for ; !holds(); <-tick.C {
 		if time.Now().After(deadline) {
 			t.Fatal("the condition never held")
 		}
