@@ -47,6 +47,12 @@ func plan(raw string) call.Number {
 
 func newWire(t *testing.T, ast *asterisktest.Server) *wire {
 	t.Helper()
+	return newWireOn(t, ast, func(*Switch) {})
+}
+
+// newWireOn is a wire whose switch is prepared before it serves.
+func newWireOn(t *testing.T, ast *asterisktest.Server, prepare func(*Switch)) *wire {
+	t.Helper()
 	secret := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(secret, []byte(ast.Secret+"\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -69,6 +75,7 @@ func newWire(t *testing.T, ast *asterisktest.Server) *wire {
 	world, stop := context.WithCancel(context.Background())
 	w := &wire{t: t, ast: ast, sw: sw, engine: engine, world: world, busy: &sync.WaitGroup{}, handler: make(chan call.Handler, 1)}
 	w.busy.Go(func() { _ = engine.Run(world) })
+	prepare(sw)
 	serving, end := context.WithCancel(world)
 	served := make(chan error, 1)
 	go func() { served <- sw.Serve(serving, w.handle) }()

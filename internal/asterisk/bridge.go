@@ -30,12 +30,17 @@ type member struct {
 
 // Bridge implements [call.Switch].
 func (s *Switch) Bridge(ctx context.Context, name string) (call.Bridge, error) {
-	b := &bridge{sw: s, id: "hotline-" + ulid.Make().String(), members: map[*leg]*member{}}
+	b := &bridge{sw: s, id: s.bridgeID(), members: map[*leg]*member{}}
 	if err := s.makeBridge(ctx, b.id, name); err != nil {
 		return nil, err
 	}
 	return b, nil
 }
+
+// bridgePrefix tells this node's bridges from others'.
+func (s *Switch) bridgePrefix() string { return s.app + "-bridge-" }
+
+func (s *Switch) bridgeID() string { return s.bridgePrefix() + ulid.Make().String() }
 
 // makeBridge makes a bridge that tells of keys as well.
 func (s *Switch) makeBridge(ctx context.Context, id, name string) error {
@@ -165,7 +170,7 @@ func (b *bridge) whispers(ctx context.Context) error {
 }
 
 func (b *bridge) whisper(ctx context.Context, l *leg, m *member, staff []*leg) error {
-	m.whisp = "hotline-" + ulid.Make().String()
+	m.whisp = b.sw.bridgeID()
 	if err := b.sw.makeBridge(ctx, m.whisp, "whisper"); err != nil {
 		return err
 	}

@@ -33,6 +33,9 @@ type Config struct {
 	Trunks []Trunk `yaml:"trunks"`
 	// Timeout bounds a request, 500 ms to 10 s; default 2 s.
 	Timeout time.Duration `yaml:"timeout"`
+	// LostAfter is how long Asterisk may be away before its calls are taken for ended, so that agents are free:
+	// 5 s to 5 min; default 30 s.
+	LostAfter time.Duration `yaml:"lost_after"`
 	// MaxCalls bounds the calls that are handled at once, 1 to 10000; one more is refused with congestion.
 	MaxCalls int `yaml:"max_calls"`
 }
@@ -53,7 +56,7 @@ type Trunk struct {
 // Defaults is an Asterisk on this machine.
 func Defaults() Config {
 	return Config{URL: "http://127.0.0.1:8088/ari", Username: "hotline", MediaAddr: "127.0.0.1",
-		Timeout: 2 * time.Second, MaxCalls: 1000}
+		Timeout: 2 * time.Second, LostAfter: 30 * time.Second, MaxCalls: 1000}
 }
 
 // word is what may stand in a dial string: nothing in it ends a name or begins an option.
@@ -87,6 +90,9 @@ func (c Config) Validate() error {
 	}
 	if c.Timeout < 500*time.Millisecond || c.Timeout > 10*time.Second {
 		bad("timeout: %v is out of range; write 500ms to 10s", c.Timeout)
+	}
+	if c.LostAfter < 5*time.Second || c.LostAfter > 5*time.Minute {
+		bad("lost_after: %v is out of range; write 5s to 5m", c.LostAfter)
 	}
 	if c.MaxCalls < 1 || c.MaxCalls > 10000 {
 		bad("max_calls: %d is out of range; write 1 to 10000", c.MaxCalls)

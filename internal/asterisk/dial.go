@@ -38,6 +38,7 @@ func (s *Switch) Dial(ctx context.Context, to call.Endpoint, o call.DialOptions)
 		l.cancel(&call.Ended{Cause: call.CauseFailure, Reason: call.EndSignalling})
 		return nil, s.refused(ctx, err)
 	}
+	l.asked.Store(true)
 	steps.tell(call.Sent)
 	select {
 	case <-l.up:

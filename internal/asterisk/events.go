@@ -27,17 +27,19 @@ const (
 // listen follows Asterisk's events until ctx ends, connecting anew whenever the connection is lost.
 func (s *Switch) listen(ctx context.Context) {
 	retry := firstRetry
+	away := time.Now()
 	for ctx.Err() == nil {
-		began := time.Now()
 		err := s.connection(ctx)
-		s.metrics.connected.Set(0)
 		if ctx.Err() != nil {
 			return
 		}
-		s.up.Store(false)
-		s.log.Warn("asterisk: no events; calls go on there, and are compared when it is back", "err", err)
-		if time.Since(began) > lastRetry {
-			retry = firstRetry
+		if s.up.Swap(false) {
+			s.metrics.connected.Set(0)
+			s.log.Warn("asterisk: no events; calls go on there, and are compared when it is back", "err", err)
+			away, retry = time.Now(), firstRetry
+		}
+		if time.Since(away) > s.cfg.LostAfter {
+			s.lose(func(string) bool { return true })
 		}
 		select {
 		case <-time.After(retry):

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hotline12345/gateway/internal/call"
@@ -28,12 +29,14 @@ type leg struct {
 	answer   func()                   // closes up
 	progress func(step call.Progress) // of a call that we place; nil otherwise
 
-	playing sync.Mutex // held while one playback takes the place of another
+	asked   atomic.Bool // of Asterisk; a call that we place is not there before
+	playing sync.Mutex  // held while one playback takes the place of another
 
 	mu       sync.Mutex
 	answered bool
 	media    bool
 	play     *playback
+	rounds   int // of playbacks
 	bridge   *bridge
 	closing  *call.Ended // by us; the hang-up is on its way
 	stats    call.MediaStats

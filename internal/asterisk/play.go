@@ -3,9 +3,8 @@ package asterisk
 import (
 	"context"
 	"slices"
+	"strconv"
 	"time"
-
-	"github.com/oklog/ulid/v2"
 
 	"github.com/hotline12345/gateway/internal/call"
 )
@@ -62,7 +61,7 @@ func repeated(media []string, clips []*call.Clip) []string {
 // once plays media to its end. after is the round before it in a loop: should another playback have taken
 // the loop's place since, this one does not begin.
 func (l *leg) once(ctx context.Context, after *playback, media []string) (*playback, error) {
-	p := &playback{id: ulid.Make().String(), over: make(chan struct{}), replaced: make(chan struct{})}
+	p := &playback{over: make(chan struct{}), replaced: make(chan struct{})}
 	if err := l.begin(ctx, after, p, media); err != nil {
 		return p, err
 	}
@@ -94,6 +93,8 @@ func (l *leg) begin(ctx context.Context, after, p *playback, media []string) err
 		return call.ErrReplaced
 	}
 	l.play = p
+	l.rounds = (l.rounds + 1) % playbackNames
+	p.id = l.playback(l.rounds)
 	l.mu.Unlock()
 	switch {
 	case l.ctx.Err() != nil:
@@ -114,6 +115,19 @@ func (l *leg) begin(ctx context.Context, after, p *playback, media []string) err
 		return l.cause(err)
 	}
 	return nil
+}
+
+// playbackNames is how many identities the playbacks of a leg have by turns. They are few, so that an adopted
+// leg's running playback can be found, and enough that the late end of one is not taken for another's.
+const playbackNames = 8
+
+func (l *leg) playback(round int) string { return l.channel + "-play-" + strconv.Itoa(round) }
+
+// quiet ends what an earlier process plays to an adopted leg.
+func (l *leg) quiet(ctx context.Context) {
+	for round := range playbackNames {
+		l.sw.drop(ctx, "/playbacks/"+l.playback(round))
+	}
 }
 
 // stop ends a playback, if it still is the leg's.

@@ -8,14 +8,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/CyCoreSystems/ari/v5"
-
 	"github.com/hotline12345/gateway/internal/call"
 )
 
 // reconcile compares what is known here with what is in Asterisk, whenever the event connection begins
 // anew: what happened in between was told to nobody. Legs whose channel is gone end; calls that came in
-// begin, or go on from their checkpoint; sides and bridges that nobody needs are cleared.
+// begin, or go on from their checkpoint; sides that nobody needs are cleared.
 func (s *Switch) reconcile(ctx context.Context) error {
 	var all []listed
 	if err := s.api.get(ctx, "/channels", nil, &all); err != nil {
@@ -31,24 +29,29 @@ func (s *Switch) reconcile(ctx context.Context) error {
 	for _, ch := range all {
 		here[ch.ID] = true
 	}
-	s.mu.Lock()
-	var lost []*leg
-	for id, l := range s.legs {
-		if !here[id] {
-			lost = append(lost, l)
+	s.lose(func(id string) bool { return !here[id] })
+	if !s.swept {
+		if err := s.sweepBridges(ctx); err != nil {
+			return err
 		}
-	}
-	s.mu.Unlock()
-	for _, l := range lost {
-		l.cancel(&call.Ended{Cause: call.CauseFailure, Reason: call.EndSignalling})
-		s.left(l.channel)
+		s.swept = true
 	}
 	for _, ch := range all {
 		if slices.Contains(application.Channels, ch.ID) {
 			s.found(ctx, ch.channel(), ch.arguments())
 		}
 	}
-	return s.sweepBridges(ctx)
+	return nil
+}
+
+// lose ends the legs whose channels are gone.
+func (s *Switch) lose(isGone func(channel string) bool) {
+	for _, l := range s.all() {
+		if l.asked.Load() && isGone(l.channel) {
+			l.cancel(&call.Ended{Cause: call.CauseFailure, Reason: call.EndSignalling})
+			s.left(l.channel)
+		}
+	}
 }
 
 // listed is a channel as ARI lists it. The library's type lacks where it stands in the dialplan.
@@ -104,7 +107,7 @@ func (s *Switch) found(ctx context.Context, ch channel, args []string) {
 	case id == "":
 		s.incoming(ch, args)
 	case load != nil:
-		s.adopt(ch, args, id, load)
+		s.adopt(ctx, ch, args, id, load)
 	default:
 		s.refuse(ch.id, "endpoint", call.CauseNormal) // it ended here while Asterisk was away
 	}
@@ -112,7 +115,7 @@ func (s *Switch) found(ctx context.Context, ch channel, args []string) {
 
 // adopt goes on with a call of an earlier process. Without a checkpoint it begins as a new one: the caller
 // is on the line, whatever is known of them.
-func (s *Switch) adopt(ch channel, args []string, id string, load func(string) (*call.Checkpoint, bool)) {
+func (s *Switch) adopt(ctx context.Context, ch channel, args []string, id string, load func(string) (*call.Checkpoint, bool)) {
 	from, ok := load(id)
 	if !ok && len(args) > 0 && args[0] == argOut {
 		s.refuse(ch.id, "endpoint", call.CauseNormal) // the far side of a call that is not known any more
@@ -128,6 +131,7 @@ func (s *Switch) adopt(ch channel, args []string, id string, load func(string) (
 	l := s.newLeg(ch.id, info)
 	l.answered = ch.up
 	l.media = l.answered
+	l.quiet(ctx)
 	s.begin(l, from)
 }
 
@@ -141,14 +145,15 @@ func (s *Switch) variable(ctx context.Context, channel, name string) (string, er
 	return v.Value, err
 }
 
-// sweepBridges deletes the bridges of an earlier process that nobody is in.
+// sweepBridges deletes the bridges of an earlier process of this node: who is in one is alone there, or is
+// taken up.
 func (s *Switch) sweepBridges(ctx context.Context) error {
-	var all []ari.BridgeData
+	var all []struct{ ID string }
 	if err := s.api.get(ctx, "/bridges", nil, &all); err != nil {
 		return fmt.Errorf("asterisk: bridges: %w", err)
 	}
 	for _, b := range all {
-		if strings.HasPrefix(b.ID, "hotline-") && len(b.ChannelIDs) == 0 && !s.serving.Load() {
+		if strings.HasPrefix(b.ID, s.bridgePrefix()) {
 			s.drop(ctx, "/bridges/"+b.ID)
 		}
 	}

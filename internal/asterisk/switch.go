@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,6 +38,9 @@ type Deps struct {
 	Parse func(raw string) call.Number
 	// Own tells whether a number is one of the hotline's own.
 	Own func(call.Number) bool
+	// OnPhone is told when an extension's phone registered at Asterisk, or is there no more. It must not block,
+	// and may be nil.
+	OnPhone func(extension string, here bool)
 }
 
 // Switch is the backend. It implements [call.Switch] and [call.Adopter].
@@ -48,15 +53,16 @@ type Switch struct {
 	metrics *metrics
 	sounds  *sounds
 
-	up      atomic.Bool   // the event connection stands
-	ready   func()        // closes first
-	first   chan struct{} // closed when the first connection stands
-	serving atomic.Bool
+	up    atomic.Bool   // the event connection stands
+	ready func()        // closes first
+	first chan struct{} // closed when the first connection stands
+	swept bool          // an earlier process's bridges are gone; the listener's alone
 
 	mu       sync.Mutex
 	handler  call.Handler
 	load     func(legID string) (*call.Checkpoint, bool) // of a restart; nil when nothing is adopted
 	draining bool
+	phones   map[string]endpoint      // by name, as Asterisk listed them last
 	legs     map[string]*leg          // by channel
 	plays    map[string]chan struct{} // playbacks that run
 	sides    map[string]chan struct{} // channels that are to enter the application as the side of another
@@ -73,6 +79,9 @@ var (
 func New(cfg Config, deps Deps) (*Switch, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
+	}
+	if deps.OnPhone == nil {
+		deps.OnPhone = func(string, bool) {}
 	}
 	m := newMetrics(deps.Registerer)
 	api, err := newAPI(cfg, m)
@@ -99,15 +108,12 @@ func (s *Switch) Serve(ctx context.Context, h call.Handler) error {
 	s.mu.Lock()
 	s.handler, s.draining = h, false
 	s.mu.Unlock()
-	s.serving.Store(true)
-	defer s.serving.Store(false)
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	listening := make(chan struct{})
-	go func() {
-		defer close(listening)
-		s.listen(run)
-	}()
+	var beside sync.WaitGroup
+	beside.Go(func() { s.listen(run) })
+	beside.Go(func() { s.sample(run) })
+	beside.Go(func() { s.follow(run) })
 	<-ctx.Done()
 	s.mu.Lock()
 	s.draining = true
@@ -115,7 +121,7 @@ func (s *Switch) Serve(ctx context.Context, h call.Handler) error {
 	s.handlers.Wait()
 	s.work.Wait()
 	stop()
-	<-listening
+	beside.Wait()
 	s.api.http.CloseIdleConnections()
 	return nil
 }
@@ -228,6 +234,7 @@ func (s *Switch) refuse(channel, why string, cause call.Cause) {
 
 // begin runs a leg's handler.
 func (s *Switch) begin(l *leg, from *call.Checkpoint) {
+	l.asked.Store(true)
 	s.mu.Lock()
 	s.legs[l.channel] = l
 	h := s.handler
@@ -288,17 +295,39 @@ func (s *Switch) played(id string) {
 	}
 }
 
+// sampleEvery is how often the quality of the legs is read: Asterisk forgets it with the channel.
+const sampleEvery = 5 * time.Second
+
+// sample reads the quality of each leg now and then, one after the other.
+func (s *Switch) sample(ctx context.Context) {
+	tick := time.NewTicker(sampleEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, l := range s.all() {
+			if s.up.Load() && l.ctx.Err() == nil {
+				l.count(ctx)
+			}
+		}
+	}
+}
+
+// all are the legs of this moment.
+func (s *Switch) all() []*leg {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.legs))
+}
+
 // EndAll hangs up every leg with a cause, as a node does that leaves for good; the reason is
 // [call.EndDrained].
 func (s *Switch) EndAll(cause call.Cause) {
-	s.mu.Lock()
-	all := make([]*leg, 0, len(s.legs))
-	for _, l := range s.legs {
-		all = append(all, l)
-	}
-	s.mu.Unlock()
 	var wg sync.WaitGroup
-	for _, l := range all {
+	for _, l := range s.all() {
 		wg.Go(func() { l.end(context.Background(), call.Ended{Cause: cause, Reason: call.EndDrained}) })
 	}
 	wg.Wait()

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/oklog/ulid/v2"
 	"github.com/pion/rtp"
 
 	"github.com/hotline12345/gateway/internal/call"
@@ -91,7 +90,7 @@ func (s *Switch) track(ctx context.Context, channel, spy string) (*track, error)
 	if tr.side, err = s.externalMedia(ctx, conn.LocalAddr().(*net.UDPAddr)); err != nil {
 		return tr, err
 	}
-	tr.bridge = "hotline-" + ulid.Make().String()
+	tr.bridge = s.bridgeID()
 	if err := s.makeBridge(ctx, tr.bridge, "tap"); err != nil {
 		return tr, err
 	}

@@ -1,0 +1,240 @@
+package asterisk
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hotline12345/gateway/internal/asterisk/asterisktest"
+	"github.com/hotline12345/gateway/internal/call"
+	"github.com/hotline12345/gateway/internal/call/calltest"
+)
+
+// cable is the way to ARI, which a test can cut.
+type cable struct {
+	listener net.Listener
+	to       string
+
+	mu    sync.Mutex
+	cut   bool
+	conns map[net.Conn]bool
+	busy  sync.WaitGroup
+}
+
+func newCable(t *testing.T, to string) *cable {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cable{listener: l, to: to, conns: map[net.Conn]bool{}}
+	c.busy.Go(c.accept)
+	t.Cleanup(func() {
+		_ = l.Close()
+		c.set(true)
+		c.busy.Wait()
+	})
+	return c
+}
+
+func (c *cable) accept() {
+	for {
+		near, err := c.listener.Accept()
+		if err != nil {
+			return
+		}
+		far, err := net.Dial("tcp", c.to)
+		c.mu.Lock()
+		if err != nil || c.cut {
+			c.mu.Unlock()
+			_ = near.Close()
+			if err == nil {
+				_ = far.Close()
+			}
+			continue
+		}
+		c.conns[near], c.conns[far] = true, true
+		c.mu.Unlock()
+		for _, pair := range [][2]net.Conn{{near, far}, {far, near}} {
+			c.busy.Go(func() {
+				_, _ = io.Copy(pair[0], pair[1]) // ends when either side is closed
+				_ = pair[0].Close()
+				_ = pair[1].Close()
+			})
+		}
+	}
+}
+
+// set cuts the cable, or mends it.
+func (c *cable) set(cut bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cut = cut
+	if !cut {
+		return
+	}
+	for conn := range c.conns {
+		_ = conn.Close()
+	}
+	clear(c.conns)
+}
+
+// over runs a wire over a cable, that gives its calls up soon.
+func over(t *testing.T, ast *asterisktest.Server) (*wire, *cable) {
+	t.Helper()
+	u, err := url.Parse(ast.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCable(t, u.Host)
+	u.Host = c.listener.Addr().String()
+	behind := *ast
+	behind.URL = u.String()
+	return newWireOn(t, &behind, func(s *Switch) { s.cfg.LostAfter = 5 * time.Second }), c
+}
+
+// await polls for what happens in its own time.
+func await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("not in time: %s", what)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
+// keeps is a handler that answers, plays music, and hands its leg over.
+func keeps(legs chan<- call.Leg) call.Handler {
+	return func(ctx context.Context, leg call.Leg, _ *call.Checkpoint) {
+		if leg.Answer(ctx) != nil {
+			return
+		}
+		legs <- leg
+		_ = leg.Loop(leg.Context(), calltest.Clip("music", 500, 2*time.Second))
+		<-leg.Context().Done()
+	}
+}
+
+func TestEventsAreCut(t *testing.T) {
+	ast := asterisktest.Start(t, "n1", "127.0.0.1:9")
+	w, cable := over(t, ast)
+	legs := make(chan call.Leg, 2)
+	w.handler <- keeps(legs)
+	stays := w.Call(call.Info{Caller: plan("13800138000"), Called: "12345"})
+	<-stays.Answered()
+	stayed := <-legs
+	leaves := w.Call(call.Info{Caller: plan("13800138001"), Called: "12345"})
+	<-leaves.Answered()
+	left := <-legs
+
+	cable.set(true)
+	await(t, "the loss is seen", func() bool { return !w.sw.up.Load() })
+	leaves.Hang()
+	<-leaves.Ended()
+	if got := calltest.Share(stays.Listen(600*time.Millisecond), 500); got < 0.8 {
+		t.Errorf("the caller hears %.2f of the music while the gateway is cut off", got)
+	}
+	if _, err := w.sw.Dial(t.Context(), call.Endpoint{Kind: call.ToExtension, Name: "1001"}, call.DialOptions{}); err == nil {
+		t.Error("a call was placed without a connection")
+	}
+	cable.set(false)
+	if e := ended(left); e == nil || e.Reason != call.EndSignalling {
+		t.Errorf("who hung up in between ended with %+v", e)
+	}
+	if err := stayed.Context().Err(); err != nil {
+		t.Errorf("who stayed was ended: %v", context.Cause(stayed.Context()))
+	}
+	stays.Press("7")
+	if d := <-stayed.Digits(); d.Key != '7' {
+		t.Errorf("pressed 7, told %c", d.Key)
+	}
+	stays.Hang()
+	if e := ended(stayed); e == nil || !e.Remote {
+		t.Errorf("the other ended with %+v", e)
+	}
+}
+
+func ended(leg call.Leg) *call.Ended {
+	<-leg.Context().Done()
+	e, _ := errors.AsType[*call.Ended](context.Cause(leg.Context()))
+	return e
+}
+
+func TestAsteriskIsKilled(t *testing.T) {
+	ast := asterisktest.Start(t, "n1", "127.0.0.1:9")
+	w := newWire(t, ast)
+	legs := make(chan call.Leg, 1)
+	w.handler <- keeps(legs)
+	caller := w.Call(call.Info{Caller: plan("13800138000"), Called: "12345"})
+	<-caller.Answered()
+	leg := <-legs
+	ast.Kill()
+	ast.Boot()
+	if e := ended(leg); e == nil || e.Reason != call.EndSignalling {
+		t.Errorf("the call of the killed Asterisk ended with %+v", e)
+	}
+	await(t, "the connection is back", w.sw.up.Load)
+	again := w.Call(call.Info{Caller: plan("13800138001"), Called: "12345"})
+	<-again.Answered()
+	again.Hang()
+	ended(<-legs)
+}
+
+// TestAdopt leaves a caller with music and an agent's phone in Asterisk, as a killed gateway does, and lets
+// another gateway of the same name take the caller up by the checkpoint; the agent's phone is hung up.
+func TestAdopt(t *testing.T) {
+	ast := asterisktest.Start(t, "n1", "127.0.0.1:9")
+	dead, cable := over(t, ast)
+	legs := make(chan call.Leg, 1)
+	dead.handler <- keeps(legs)
+	caller := dead.Call(call.Info{Caller: plan("13800138000"), Called: "12345"})
+	<-caller.Answered()
+	first := <-legs
+	agent := dead.Phone("1001")
+	go func() {
+		agent.Rung()
+		agent.PickUp()
+	}()
+	if _, err := dead.sw.Dial(t.Context(), call.Endpoint{Kind: call.ToExtension, Name: "1001"}, call.DialOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	cable.set(true)
+
+	w := newWireOn(t, ast, func(s *Switch) {
+		err := s.Adopt(t.Context(), func(id string) (*call.Checkpoint, bool) {
+			return &call.Checkpoint{CallID: id, LegID: id, Stage: "queue"}, id == first.Info().ID
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	adopted := make(chan call.Leg, 1)
+	w.handler <- func(_ context.Context, leg call.Leg, from *call.Checkpoint) {
+		if from == nil || from.Stage != "queue" {
+			t.Errorf("the call goes on from %+v", from)
+		}
+		adopted <- leg
+		_ = leg.Play(leg.Context(), calltest.Clip("word", 900, 3*time.Second))
+		<-leg.Context().Done()
+	}
+	leg := <-adopted
+	if got, want := leg.Info(), first.Info(); got.ID != want.ID || got.Caller != want.Caller || got.Called != want.Called || got.Trunk != want.Trunk {
+		t.Errorf("adopted %+v, was %+v", got, want)
+	}
+	if got := calltest.Share(caller.Listen(900 * time.Millisecond)[call.Rate/4:], 900); got < 0.5 {
+		t.Errorf("the adopted caller hears %.2f of the new prompt", got)
+	}
+	<-agent.Ended()
+	caller.Press("9")
+	if d := <-leg.Digits(); d.Key != '9' {
+		t.Errorf("pressed 9, told %c", d.Key)
+	}
+	caller.Hang()
+	ended(leg)
+}
