@@ -53,6 +53,7 @@ func newWire(t *testing.T, ast *asterisktest.Server) *wire {
 // newWireOn is a wire whose switch is prepared before it serves.
 func newWireOn(t *testing.T, ast *asterisktest.Server, prepare func(*Switch)) *wire {
 	t.Helper()
+	w := newWorld(t, ast)
 	secret := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(secret, []byte(ast.Secret+"\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -66,17 +67,9 @@ func newWireOn(t *testing.T, ast *asterisktest.Server, prepare func(*Switch)) *w
 	if err != nil {
 		t.Fatal(err)
 	}
-	sounds := media.Defaults()
-	sounds.PortMin, sounds.PortMax = 0, 0
-	engine, err := media.New(sounds, media.Deps{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	world, stop := context.WithCancel(context.Background())
-	w := &wire{t: t, ast: ast, sw: sw, engine: engine, world: world, busy: &sync.WaitGroup{}, handler: make(chan call.Handler, 1)}
-	w.busy.Go(func() { _ = engine.Run(world) })
+	w.sw = sw
 	prepare(sw)
-	serving, end := context.WithCancel(world)
+	serving, end := context.WithCancel(w.world)
 	served := make(chan error, 1)
 	go func() { served <- sw.Serve(serving, w.handle) }()
 	t.Cleanup(func() {
@@ -84,10 +77,24 @@ func newWireOn(t *testing.T, ast *asterisktest.Server, prepare func(*Switch)) *w
 		if err := <-served; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
-		stop()
-		w.busy.Wait()
 	})
 	<-sw.first
+	return w
+}
+
+// newWorld is telephones on an Asterisk without a gateway.
+func newWorld(t *testing.T, ast *asterisktest.Server) *wire {
+	t.Helper()
+	sounds := media.Defaults()
+	sounds.PortMin, sounds.PortMax = 0, 0
+	engine, err := media.New(sounds, media.Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	world, stop := context.WithCancel(context.Background())
+	w := &wire{t: t, ast: ast, engine: engine, world: world, busy: &sync.WaitGroup{}, handler: make(chan call.Handler, 1)}
+	w.busy.Go(func() { _ = engine.Run(world) })
+	t.Cleanup(func() { stop(); w.busy.Wait() })
 	return w
 }
 

@@ -29,6 +29,7 @@ type Server struct {
 
 	t       *testing.T
 	program string
+	carrier string
 	cmd     *exec.Cmd
 	done    chan struct{}
 }
@@ -53,10 +54,24 @@ func Start(t *testing.T, node, carrier string) *Server {
 		t.Fatal(err)
 	}
 	s.edit("extensions.conf", "hotline-node1", "hotline-"+node)
-	s.edit("pjsip.conf", "sip:127.0.0.1:5070", "sip:"+carrier)
+	s.edit("pjsip.conf", carrierInFile, "sip:"+carrier)
+	s.carrier = "sip:" + carrier
 	s.Boot()
 	t.Cleanup(s.Kill)
 	return s
+}
+
+// carrierInFile is where the pasted configuration has its carrier.
+const carrierInFile = "sip:127.0.0.1:5070"
+
+// Carrier moves the carrier of a running Asterisk.
+func (s *Server) Carrier(to string) {
+	s.t.Helper()
+	s.edit("pjsip.conf", s.carrier, "sip:"+to)
+	s.carrier = "sip:" + to
+	if err := s.Command("module reload res_pjsip.so"); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // root is the project's directory.
