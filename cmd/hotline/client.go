@@ -10,16 +10,19 @@ import (
 	"net"
 	"net/http"
 	"os/user"
+	"slices"
 	"strings"
 	"syscall"
 
+	"github.com/hotline12345/gateway/cmd/hotline/internal/app"
 	"github.com/hotline12345/gateway/cmd/hotline/internal/config"
 )
 
 // client talks to the running gateway over the unix socket in its data directory.
 type client struct {
-	http   http.Client
-	socket string
+	http    http.Client
+	socket  string
+	missing []string // the gateways whose rows the answers lack, and why
 }
 
 func dial(o *options) (*client, error) {
@@ -64,6 +67,11 @@ func (c *client) do(ctx context.Context, method, path string, body, into any) er
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
+	for _, m := range resp.Header.Values(app.MissingHeader) {
+		if !slices.Contains(c.missing, m) {
+			c.missing = append(c.missing, m)
+		}
+	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
 	if err != nil {
 		return err

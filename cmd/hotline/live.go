@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hotline12345/gateway/cmd/hotline/internal/app"
-	"github.com/hotline12345/gateway/internal/intake"
 	"github.com/hotline12345/gateway/internal/journal"
 	"github.com/hotline12345/gateway/internal/session"
 	"github.com/hotline12345/gateway/queue"
@@ -24,14 +23,18 @@ func group(use, short string, subs ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// verb is a command that asks the running gateway.
+// verb is a command that asks the running gateway. Gateways whose rows are missing are named on stderr.
 func verb(o *options, use, short string, args cobra.PositionalArgs, run func(cmd *cobra.Command, c *client, args []string) error) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Args: args, RunE: func(cmd *cobra.Command, args []string) error {
 		c, err := dial(o)
 		if err != nil {
 			return err
 		}
-		return run(cmd, c, args)
+		err = run(cmd, c, args)
+		for _, m := range c.missing {
+			fmt.Fprintln(cmd.ErrOrStderr(), "missing: "+m)
+		}
+		return err
 	}}
 }
 
@@ -64,12 +67,12 @@ func callCmd(o *options) *cobra.Command {
 		}
 		var rows [][]string
 		for _, v := range live {
-			rows = append(rows, []string{v.CallID, string(v.Stage), since(v.Since), v.Trunk, v.Caller, v.Called, v.Queue, v.Agent, "-"})
+			rows = append(rows, []string{v.CallID, string(v.Stage), since(v.Since), v.Trunk, v.Caller, v.Called, v.Queue, v.Agent, "-", v.Gateway})
 		}
 		for _, r := range ended {
-			rows = append(rows, []string{r.CallID, "ended", since(r.Ended), r.Trunk, r.Masked, r.Called, r.Queue, r.Agent, r.Outcome + "/" + r.EndReason})
+			rows = append(rows, []string{r.CallID, "ended", since(r.Ended), r.Trunk, r.Masked, r.Called, r.Queue, r.Agent, r.Outcome + "/" + r.EndReason, r.Node})
 		}
-		return table(cmd.OutOrStdout(), "CALL\tSTAGE\tFOR\tTRUNK\tCALLER\tCALLED\tQUEUE\tAGENT\tOUTCOME", rows)
+		return table(cmd.OutOrStdout(), "CALL\tSTAGE\tFOR\tTRUNK\tCALLER\tCALLED\tQUEUE\tAGENT\tOUTCOME\tNODE", rows)
 	})
 	show := verb(o, "show ID", "Show a call's SIP ladder and timeline", cobra.ExactArgs(1), func(cmd *cobra.Command, c *client, args []string) error {
 		var rec app.CallRecord
@@ -84,8 +87,8 @@ func callCmd(o *options) *cobra.Command {
 // showCall prints a call's record and its timeline, SIP messages as a ladder in between.
 func showCall(out io.Writer, rec app.CallRecord) error {
 	if r := rec.CDR; r != nil {
-		fmt.Fprintf(out, "call %s  %s → %s  trunk %s  %s/%s  queue %s  agent %s  evidence %s\n", r.CallID, r.Masked, r.Called,
-			r.Trunk, r.Outcome, r.EndReason, r.Queue, r.Agent, r.Evidence)
+		fmt.Fprintf(out, "call %s  %s → %s  trunk %s  %s/%s  queue %s  agent %s  evidence %s  node %s\n", r.CallID, r.Masked, r.Called,
+			r.Trunk, r.Outcome, r.EndReason, r.Queue, r.Agent, r.Evidence, r.Node)
 	}
 	var start time.Time
 	for _, e := range rec.Timeline {
@@ -182,15 +185,15 @@ func agentCmd(o *options) *cobra.Command {
 func intakeCmd(o *options) *cobra.Command {
 	items := func(what string) func(cmd *cobra.Command, c *client, _ []string) error {
 		return func(cmd *cobra.Command, c *client, _ []string) error {
-			var items []intake.Item
+			var items []app.NodeItem
 			if err := c.get(cmd.Context(), "/intake/"+what, &items); err != nil {
 				return err
 			}
 			var rows [][]string
 			for _, i := range items {
-				rows = append(rows, []string{i.ID, i.Target, i.Type, i.CallID, since(i.Since), fmt.Sprint(i.Attempts), i.Error})
+				rows = append(rows, []string{i.ID, i.Target, i.Type, i.CallID, since(i.Since), fmt.Sprint(i.Attempts), i.Node, i.Error})
 			}
-			return table(cmd.OutOrStdout(), "EVENT\tTARGET\tTYPE\tCALL\tFOR\tTRIES\tERROR", rows)
+			return table(cmd.OutOrStdout(), "EVENT\tTARGET\tTYPE\tCALL\tFOR\tTRIES\tNODE\tERROR", rows)
 		}
 	}
 	return group("intake", "Look at the hand-over to case intake",

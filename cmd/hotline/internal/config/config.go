@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +32,7 @@ import (
 	"github.com/hotline12345/gateway/ivr/prompt"
 	"github.com/hotline12345/gateway/queue"
 	"github.com/hotline12345/gateway/sip"
+	"github.com/hotline12345/gateway/sip/trunk"
 )
 
 // Config is the whole configuration. Its zero file is the embedded default.
@@ -59,6 +62,10 @@ type Config struct {
 	Console   console.Config          `yaml:"console"`
 }
 
+// embeddedTrunk is the trunk of the embedded default, by which callers are called back while no other trunks
+// are named.
+const embeddedTrunk = "loopback"
+
 // Defaults is the embedded default with everything it keeps in a directory.
 func Defaults(data string) Config {
 	c := Config{
@@ -69,6 +76,7 @@ func Defaults(data string) Config {
 		HTTP: ops.Defaults(), Console: console.Defaults(),
 	}
 	c.Emergency = c.Session.Emergency
+	c.Session.CallBack.Trunk = embeddedTrunk
 	c.SIP.SpoolDir = filepath.Join(data, "sip")
 	c.Recording.Dir = filepath.Join(data, "recordings")
 	c.Journal.Path = filepath.Join(data, "journal.db")
@@ -111,10 +119,19 @@ func Load(file string, sets []string) (Config, error) {
 			return Config{}, err
 		}
 	}
+	c.settleCallBack()
 	if err := c.Validate(); err != nil {
 		return Config{}, place(err, src, name(file), overlays)
 	}
 	return c, nil
+}
+
+// settleCallBack takes the default trunk of call backs away from a file that has other trunks: calling
+// people by a carrier is to be written down.
+func (c *Config) settleCallBack() {
+	if c.Session.CallBack.Trunk == embeddedTrunk && !slices.ContainsFunc(c.SIP.Trunks, func(t trunk.Config) bool { return t.Name == embeddedTrunk && t.Address != "" }) {
+		c.Session.CallBack.Trunk = ""
+	}
 }
 
 func name(file string) string {
@@ -219,6 +236,27 @@ func parts(err error) []error {
 	return []error{err}
 }
 
+// clusterCheck holds against one another what makes several gateways one line.
+func (c Config) clusterCheck() (errs []error) {
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if !c.Nodes.Clustered() {
+		if c.SIP.Nodes.Listen != "" {
+			bad("nodes.secret_file: empty while sip.nodes.listen is %s; gateways prove themselves to one another with it: write a file that all have, or leave sip.nodes.listen empty", c.SIP.Nodes.Listen)
+		}
+		return errs
+	}
+	if c.Store.Embedded() {
+		bad("nodes.secret_file: the gateways of a cluster meet in one Redis, and this one has its own inside; write store.addrs, or leave secret_file empty")
+	}
+	switch at, err := netip.ParseAddrPort(c.SIP.Nodes.Listen); {
+	case c.SIP.Nodes.Listen == "":
+		bad("sip.nodes.listen: empty; the other gateways reach the phones of this one there: write host:port, e.g. 10.0.0.1:5064")
+	case err == nil && at.Addr().IsUnspecified():
+		bad("sip.nodes.listen: the other gateways are told %s, which leads nowhere; write the address by which they reach this one", at)
+	}
+	return errs
+}
+
 // crossCheck holds the sections against one another.
 func (c Config) crossCheck() (errs []error) {
 	trunks := map[string]bool{}
@@ -242,9 +280,10 @@ func (c Config) crossCheck() (errs []error) {
 	} else if _, ok := trunks[c.Emergency.DrillTrunk]; !ok {
 		known("emergency.drill_trunk", c.Emergency.DrillTrunk)
 	}
-	if c.Nodes.Clustered() && c.Store.Embedded() {
-		errs = append(errs, errors.New("nodes.secret_file: gateways meet in a Redis of their own, and this one has it inside; write store.addrs, or leave secret_file empty"))
+	if t := c.Session.CallBack.Trunk; t != "" {
+		known("session.call_back.trunk", t)
 	}
+	errs = append(errs, c.clusterCheck()...)
 	queues := map[string]bool{}
 	for _, q := range c.Queue.Queues {
 		queues[q.Name] = true

@@ -37,18 +37,25 @@ func TestFaultsNamePlaceAndMend(t *testing.T) {
 		sets []string
 		want []string
 	}{
-		"unknown key":     {"sip:\n  area_kode: 571\n", nil, []string{":2:3: ", "area_kode"}},
-		"wrong type":      {"sip:\n  max_calls: many\n", nil, []string{":2:14: ", "max_calls"}},
-		"duplicate key":   {"data: a\ndata: b\n", nil, []string{":2:1: ", "data"}},
-		"bad CIDR":        {"sip:\n  trunks:\n    - name: loopback\n      identity: from\n      sources: [127.0.0.0/8, 10.0.0.0/33]\n", nil, []string{"hotline.yaml:5:30: sip.trunks[0].sources[1]", "10.0.0.0/33", "write"}},
-		"out of range":    {"session:\n  wrap_up: 1h\n", nil, []string{"hotline.yaml:2:12: session.wrap_up", "from 0s to 10m"}},
-		"live, unagreed":  {"emergency:\n  live: true\n", nil, []string{"hotline.yaml:2:7: emergency.agreement", "live: false"}},
-		"route's trunk":   {"emergency:\n  live: true\n  agreement: x\n  routes:\n    \"119\": [{trunk: nowhere, number: \"119\"}]\n", nil, []string{"hotline.yaml:5:21: emergency.routes.119[0].trunk", "sip.trunks"}},
-		"unknown queue":   {"session: {default_queue: x}\n", nil, []string{"session.default_queue", "queue.queues"}},
-		"by --set":        {"", []string{"session.wrap_up=1h"}, []string{"--set session.wrap_up=1h", "from 0s to 10m"}},
-		"--set unknown":   {"", []string{"session.nope=1"}, []string{"--set session.nope=1", "nope"}},
-		"--set malformed": {"", []string{"session"}, []string{"path=value"}},
-		"level":           {"log_level: loud\n", nil, []string{"hotline.yaml:1:12: log_level", "debug"}},
+		"unknown key":         {"sip:\n  area_kode: 571\n", nil, []string{":2:3: ", "area_kode"}},
+		"wrong type":          {"sip:\n  max_calls: many\n", nil, []string{":2:14: ", "max_calls"}},
+		"duplicate key":       {"data: a\ndata: b\n", nil, []string{":2:1: ", "data"}},
+		"bad CIDR":            {"sip:\n  trunks:\n    - name: loopback\n      identity: from\n      sources: [127.0.0.0/8, 10.0.0.0/33]\n", nil, []string{"hotline.yaml:5:30: sip.trunks[0].sources[1]", "10.0.0.0/33", "write"}},
+		"out of range":        {"session:\n  wrap_up: 1h\n", nil, []string{"hotline.yaml:2:12: session.wrap_up", "from 0s to 10m"}},
+		"live, unagreed":      {"emergency:\n  live: true\n", nil, []string{"hotline.yaml:2:7: emergency.agreement", "live: false"}},
+		"route's trunk":       {"emergency:\n  live: true\n  agreement: x\n  routes:\n    \"119\": [{trunk: nowhere, number: \"119\"}]\n", nil, []string{"hotline.yaml:5:21: emergency.routes.119[0].trunk", "sip.trunks"}},
+		"unknown queue":       {"session: {default_queue: x}\n", nil, []string{"session.default_queue", "queue.queues"}},
+		"by --set":            {"", []string{"session.wrap_up=1h"}, []string{"--set session.wrap_up=1h", "from 0s to 10m"}},
+		"--set unknown":       {"", []string{"session.nope=1"}, []string{"--set session.nope=1", "nope"}},
+		"--set malformed":     {"", []string{"session"}, []string{"path=value"}},
+		"cluster, alone":      {"nodes:\n  secret_file: x\n  listen: 10.0.0.1:7443\nsip: {nodes: {listen: \"10.0.0.1:5064\"}}\n", nil, []string{"hotline.yaml:2:16: nodes.secret_file", "store.addrs"}},
+		"cluster, deaf":       {"store: {addrs: [\"127.0.0.1:6379\"]}\nnodes:\n  secret_file: x\n", nil, []string{"nodes.listen: empty", "sip.nodes.listen: empty", "host:port"}},
+		"cluster, unproved":   {"nodes:\n  listen: 10.0.0.1:7443\n", nil, []string{"nodes.secret_file: empty", "32 random bytes"}},
+		"cluster, nowhere":    {"store: {addrs: [\"127.0.0.1:6379\"]}\nnodes:\n  secret_file: x\n  listen: 0.0.0.0:7443\nsip: {nodes: {listen: \"0.0.0.0:5064\"}}\n", nil, []string{"nodes.advertise: empty while listen is 0.0.0.0:7443", "sip.nodes.listen: the other gateways are told 0.0.0.0:5064"}},
+		"cluster, half TLS":   {"store: {addrs: [\"127.0.0.1:6379\"]}\nnodes:\n  secret_file: x\n  listen: 10.0.0.1:7443\n  tls: {cert_file: a}\nsip: {nodes: {listen: \"10.0.0.1:5064\"}}\n", nil, []string{"nodes.tls: cert_file, key_file and ca_file belong together"}},
+		"phones, unproved":    {"sip: {nodes: {listen: \"10.0.0.1:5064\"}}\n", nil, []string{"nodes.secret_file: empty while sip.nodes.listen"}},
+		"called back by whom": {"session: {call_back: {trunk: nobody}}\n", nil, []string{"session.call_back.trunk: there is no trunk \"nobody\"", "sip.trunks"}},
+		"level":               {"log_level: loud\n", nil, []string{"hotline.yaml:1:12: log_level", "debug"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Load(file(t, c.text), c.sets)
