@@ -18,6 +18,7 @@ import (
 // The errors of a directory.
 var (
 	ErrUnknown       = errors.New("staff: no such person")
+	ErrLastAdmin     = errors.New("staff: nobody else keeps people and settings; give another person the role admin first")
 	ErrExists        = errors.New("staff: the id or the extension is taken")
 	ErrLogin         = errors.New("staff: the name or the password is wrong")
 	ErrNoSession     = errors.New("staff: the session or token is unknown or has ended")
@@ -31,7 +32,7 @@ type AuditLog interface {
 	Record(ctx context.Context, actor, act, subject string, detail map[string]string) error
 }
 
-// Directory is the people, in staff.db. Its methods may be called from any goroutine.
+// Directory is the people, in staff.db. An act is recorded before it is in force. Its methods may be called from any goroutine.
 type Directory struct {
 	cfg     Config
 	db      *sql.DB
@@ -42,28 +43,6 @@ type Directory struct {
 	source  *throttle
 	metrics *metrics
 }
-
-const schema = `
-CREATE TABLE IF NOT EXISTS people (
-	id TEXT PRIMARY KEY, name TEXT NOT NULL, roles TEXT NOT NULL, extension TEXT UNIQUE,
-	queues TEXT NOT NULL, language TEXT NOT NULL, disabled INTEGER NOT NULL DEFAULT 0,
-	password TEXT NOT NULL DEFAULT '', pin TEXT NOT NULL DEFAULT ''
-) STRICT;
-CREATE TABLE IF NOT EXISTS phones (
-	extension TEXT NOT NULL, realm TEXT NOT NULL, md5 TEXT NOT NULL, sha256 TEXT NOT NULL,
-	PRIMARY KEY (extension, realm)
-) STRICT;
-CREATE TABLE IF NOT EXISTS bindings (
-	extension TEXT PRIMARY KEY, person TEXT NOT NULL UNIQUE REFERENCES people(id), since INTEGER NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS sessions (
-	hash TEXT PRIMARY KEY, person TEXT NOT NULL REFERENCES people(id), source TEXT NOT NULL,
-	created INTEGER NOT NULL, seen INTEGER NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS tokens (
-	hash TEXT PRIMARY KEY, person TEXT NOT NULL REFERENCES people(id), name TEXT NOT NULL,
-	created INTEGER NOT NULL, expires INTEGER NOT NULL, UNIQUE (person, name)
-) STRICT;`
 
 // Open opens staff.db in dir, or makes it. now is the clock of sessions and throttling; reg may be nil.
 func Open(ctx context.Context, cfg Config, dir string, audit AuditLog, now func() time.Time, reg prometheus.Registerer) (*Directory, error) {
@@ -80,7 +59,7 @@ func Open(ctx context.Context, cfg Config, dir string, audit AuditLog, now func(
 		return nil, fmt.Errorf("staff: %w", err)
 	}
 	db.SetMaxOpenConns(4)
-	if _, err := db.ExecContext(ctx, schema); err != nil {
+	if err := prepare(ctx, db); err != nil {
 		return nil, errors.Join(fmt.Errorf("staff: %s: %w", dsn.Path, err), db.Close())
 	}
 	return &Directory{
@@ -92,22 +71,23 @@ func Open(ctx context.Context, cfg Config, dir string, audit AuditLog, now func(
 // Close closes the file.
 func (d *Directory) Close() error { return d.db.Close() }
 
-const personColumns = `id, name, roles, COALESCE(extension, ''), queues, language, disabled`
+const personColumns = `body, extension, disabled`
 
 // scanPerson reads personColumns, and more columns into rest.
 func scanPerson(scan func(...any) error, rest ...any) (Person, error) {
 	var p Person
-	var roles, queues string
-	dest := append([]any{&p.ID, &p.Name, &roles, &p.Extension, &queues, &p.Language, &p.Disabled}, rest...)
-	if err := scan(dest...); err != nil {
+	var body, extension string
+	var disabled bool
+	if err := scan(append([]any{&body, &extension, &disabled}, rest...)...); err != nil {
 		if errors.Is(err, sql.ErrNoRows) {
 			return Person{}, ErrUnknown
 		}
 		return Person{}, fmt.Errorf("staff: %w", err)
 	}
-	if err := errors.Join(json.Unmarshal([]byte(roles), &p.Roles), json.Unmarshal([]byte(queues), &p.Queues)); err != nil {
-		return Person{}, fmt.Errorf("staff: person %s: %w", p.ID, err)
+	if err := json.Unmarshal([]byte(body), &p); err != nil {
+		return Person{}, fmt.Errorf("staff: a person's register: %w", err)
 	}
+	p.Extension, p.Disabled = extension, disabled
 	return p, nil
 }
 
@@ -141,34 +121,73 @@ func (d *Directory) Add(ctx context.Context, p Person, by string) error {
 	if err := p.check(); err != nil {
 		return err
 	}
-	roles, queues := encode(p)
-	return d.act(ctx, note{by, "staff.add", p.ID, map[string]string{"roles": roles, "extension": p.Extension}},
-		ErrExists, `INSERT OR IGNORE INTO people (id, name, roles, extension, queues, language, disabled)
-		VALUES (?, ?, ?, NULLIF(?, ''), ?, ?, ?)`, p.ID, p.Name, roles, p.Extension, queues, p.Language, p.Disabled)
+	return d.tx(ctx, func(tx *sql.Tx) error {
+		taken, err := exists(ctx, tx, `SELECT 1 FROM people WHERE id = ?`, p.ID)
+		if err != nil || taken {
+			return errors.Join(ErrExists, err)
+		}
+		if err := d.putPerson(ctx, tx, p); err != nil {
+			return err
+		}
+		return d.record(ctx, note{by, "staff.add", p.ID, map[string]string{"roles": roles(p), "extension": p.Extension}})
+	})
 }
 
 // Update changes all of a person but the id. Disabling someone ends their sessions, tokens and log-in.
-// Errors: [ErrUnknown]; [ErrExists] if the extension is another's.
+// Errors: [ErrUnknown]; [ErrExists] if the extension is another's; [ErrLastAdmin].
 func (d *Directory) Update(ctx context.Context, p Person, by string) error {
 	if err := p.check(); err != nil {
 		return err
 	}
-	if _, err := d.Person(ctx, p.ID); err != nil {
-		return err
-	}
-	roles, queues := encode(p)
-	err := d.act(ctx, note{by, "staff.update", p.ID, map[string]string{
-		"roles": roles, "extension": p.Extension, "disabled": strconv.FormatBool(p.Disabled),
-	}}, ErrExists, `UPDATE OR IGNORE people SET name = ?, roles = ?, extension = NULLIF(?, ''), queues = ?,
-		language = ?, disabled = ? WHERE id = ?`, p.Name, roles, p.Extension, queues, p.Language, p.Disabled, p.ID)
-	if err != nil || !p.Disabled {
-		return err
-	}
-	for _, table := range []string{"sessions", "tokens", "bindings"} {
-		//nolint:gosec // the tables' names stand one line above
-		if _, err := d.db.ExecContext(ctx, `DELETE FROM `+table+` WHERE person = ?`, p.ID); err != nil {
-			return fmt.Errorf("staff: %w", err)
+	return d.tx(ctx, func(tx *sql.Tx) error {
+		before, err := scanPerson(tx.QueryRowContext(ctx, `SELECT `+personColumns+` FROM people WHERE id = ?`, p.ID).Scan)
+		if err != nil {
+			return err
 		}
+		if before.keeps() && !p.keeps() {
+			others, err := exists(ctx, tx, `SELECT 1 FROM admins WHERE NOT disabled AND key <> ?`, p.ID)
+			if err != nil || !others {
+				return errors.Join(ErrLastAdmin, err)
+			}
+		}
+		if err := d.putPerson(ctx, tx, p); err != nil {
+			return err
+		}
+		if p.Disabled {
+			if err := d.retire(ctx, tx, p.ID); err != nil {
+				return err
+			}
+		}
+		return d.record(ctx, note{by, "staff.update", p.ID, map[string]string{
+			"roles": roles(p), "extension": p.Extension, "disabled": strconv.FormatBool(p.Disabled),
+		}})
+	})
+}
+
+// putPerson sets a person's register, unless the extension is on another's desk.
+func (d *Directory) putPerson(ctx context.Context, tx *sql.Tx, p Person) error {
+	taken, err := exists(ctx, tx, `SELECT 1 FROM people WHERE extension <> '' AND extension = ? AND id <> ?`, p.Extension, p.ID)
+	if err != nil || taken {
+		return errors.Join(ErrExists, err)
+	}
+	return d.put(ctx, tx, kindPerson, p.ID, p)
+}
+
+// retire ends all by which a person was logged in.
+func (d *Directory) retire(ctx context.Context, tx *sql.Tx, id string) error {
+	if _, err := d.stand(ctx, tx, id); err != nil {
+		return err
+	}
+	if err := d.dropTokens(ctx, tx, id); err != nil {
+		return err
+	}
+	return d.logOut(ctx, tx, id)
+}
+
+// logOut ends a person's page sessions on this node.
+func (d *Directory) logOut(ctx context.Context, tx *sql.Tx, id string) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM page_sessions WHERE person = ?`, id); err != nil {
+		return fmt.Errorf("staff: %w", err)
 	}
 	return nil
 }
@@ -178,13 +197,7 @@ func (d *Directory) SetPassword(ctx context.Context, id, password, by string) er
 	if err := checkPassword(password); err != nil {
 		return err
 	}
-	if err := d.setSecret(ctx, "password", id, password, by); err != nil {
-		return err
-	}
-	if _, err := d.db.ExecContext(ctx, `DELETE FROM sessions WHERE person = ?`, fold(id)); err != nil {
-		return fmt.Errorf("staff: %w", err)
-	}
-	return nil
+	return d.setSecret(ctx, "password", id, password, by)
 }
 
 // SetPIN sets a person's PIN for logging in on a phone, 6 to 12 digits. [ErrWeak] if it is easily guessed.
@@ -195,14 +208,28 @@ func (d *Directory) SetPIN(ctx context.Context, id, pin, by string) error {
 	return d.setSecret(ctx, "pin", id, pin, by)
 }
 
-// setSecret stores the hash of a secret in a column of people.
-func (d *Directory) setSecret(ctx context.Context, column, id, secret, by string) error {
-	hash, err := d.hash.hash(ctx, secret)
+// setSecret stores the hash of a person's password or PIN.
+func (d *Directory) setSecret(ctx context.Context, which, id, text, by string) error {
+	id = fold(id)
+	hash, err := d.hash.hash(ctx, text)
 	if err != nil {
 		return err
 	}
-	return d.act(ctx, note{by, "staff." + column, fold(id), nil},
-		ErrUnknown, `UPDATE people SET `+column+` = ? WHERE id = ?`, hash, fold(id))
+	return d.tx(ctx, func(tx *sql.Tx) error {
+		known, err := exists(ctx, tx, `SELECT 1 FROM people WHERE id = ?`, id)
+		if err != nil || !known {
+			return errors.Join(ErrUnknown, err)
+		}
+		if err := d.put(ctx, tx, kindSecret, id+"/"+which, secret{hash}); err != nil {
+			return err
+		}
+		if which == "password" {
+			if err := d.logOut(ctx, tx, id); err != nil {
+				return err
+			}
+		}
+		return d.record(ctx, note{by, "staff." + which, id, nil})
+	})
 }
 
 // note is an act as the audit log takes it.
@@ -216,21 +243,6 @@ func (d *Directory) record(ctx context.Context, n note) error {
 		return fmt.Errorf("staff: %s: %w", n.act, err)
 	}
 	return nil
-}
-
-// act runs a statement that must change a row (it answers with none otherwise) and records it: after
-// the row is known to change, before the change is in force.
-func (d *Directory) act(ctx context.Context, n note, none error, query string, args ...any) error {
-	return d.tx(ctx, func(tx *sql.Tx) error {
-		res, err := tx.ExecContext(ctx, query, args...)
-		if err != nil {
-			return fmt.Errorf("staff: %w", err)
-		}
-		if rows, err := res.RowsAffected(); err != nil || rows == 0 {
-			return errors.Join(none, err)
-		}
-		return d.record(ctx, n)
-	})
 }
 
 // tx runs do in a transaction and commits it when do succeeds.
@@ -249,9 +261,8 @@ func (d *Directory) tx(ctx context.Context, do func(tx *sql.Tx) error) error {
 	return nil
 }
 
-// encode makes the columns of roles and queues. Strings and numbers always marshal.
-func encode(p Person) (roles, queues string) {
-	r, _ := json.Marshal(p.Roles)
-	q, _ := json.Marshal(p.Queues)
-	return string(r), string(q)
+// roles are a person's roles as the audit log takes them.
+func roles(p Person) string {
+	r, _ := json.Marshal(p.Roles) // strings always marshal
+	return string(r)
 }

@@ -30,20 +30,26 @@ func (d *Directory) Login(ctx context.Context, id, password, source string) (Ses
 		return Session{}, err
 	}
 	now, token := d.now(), newToken()
-	if _, err := d.db.ExecContext(ctx, `DELETE FROM sessions WHERE seen <= ? OR created <= ?`,
+	if _, err := d.db.ExecContext(ctx, `DELETE FROM page_sessions WHERE seen <= ? OR created <= ?`,
 		now.Add(-d.cfg.SessionIdle).Unix(), now.Add(-d.cfg.SessionMax).Unix()); err != nil {
 		return Session{}, fmt.Errorf("staff: %w", err)
 	}
-	if err := d.act(ctx, note{p.ID, "staff.login", p.ID, map[string]string{"by": "page", "source": source}},
-		ErrLogin, `INSERT INTO sessions (hash, person, source, created, seen) VALUES (?, ?, ?, ?, ?)`,
-		tokenHash(token), p.ID, source, now.Unix(), now.Unix()); err != nil {
+	err = d.tx(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO page_sessions (hash, person, source, created, seen) VALUES (?, ?, ?, ?, ?)`,
+			tokenHash(token), p.ID, source, now.Unix(), now.Unix())
+		if err != nil {
+			return fmt.Errorf("staff: %w", err)
+		}
+		return d.record(ctx, note{p.ID, "staff.login", p.ID, map[string]string{"by": "page", "source": source}})
+	})
+	if err != nil {
 		return Session{}, err
 	}
 	return Session{Person: p, Token: token, Expires: now.Add(d.cfg.SessionMax)}, nil
 }
 
-// authenticate checks a secret that is kept in a column of people, under both throttles.
-func (d *Directory) authenticate(ctx context.Context, column, id, secret, source string) (Person, error) {
+// authenticate checks a password or PIN under both throttles.
+func (d *Directory) authenticate(ctx context.Context, which, id, secret, source string) (Person, error) {
 	id = fold(id)
 	now := d.now()
 	refundAccount, ok := d.account.take(id, now)
@@ -58,8 +64,8 @@ func (d *Directory) authenticate(ctx context.Context, column, id, secret, source
 		return Person{}, ErrThrottled
 	}
 	var stored string
-	//nolint:gosec // the columns' names are constants of this package
-	row := d.db.QueryRowContext(ctx, `SELECT `+personColumns+`, `+column+` FROM people WHERE id = ?`, id)
+	row := d.db.QueryRowContext(ctx, `SELECT `+personColumns+`, COALESCE((SELECT json_extract(body, '$.hash')
+		FROM registers WHERE kind = 'secret' AND key = ?), '') FROM people WHERE id = ?`, id+"/"+which, id)
 	p, err := scanPerson(row.Scan, &stored)
 	if err != nil && !errors.Is(err, ErrUnknown) {
 		return Person{}, err
@@ -92,7 +98,7 @@ func (d *Directory) Session(ctx context.Context, token string) (Person, error) {
 	var created, seen int64
 	hash := tokenHash(token)
 	row := d.db.QueryRowContext(ctx, `SELECT `+personColumns+`, created, seen
-		FROM sessions JOIN people ON people.id = sessions.person WHERE hash = ?`, hash)
+		FROM page_sessions JOIN people ON id = person WHERE hash = ?`, hash)
 	p, err := scanPerson(row.Scan, &created, &seen)
 	if errors.Is(err, ErrUnknown) {
 		return Person{}, ErrNoSession
@@ -107,7 +113,7 @@ func (d *Directory) Session(ctx context.Context, token string) (Person, error) {
 	if now.Sub(time.Unix(seen, 0)) < touchEvery {
 		return p, nil
 	}
-	if _, err := d.db.ExecContext(ctx, `UPDATE sessions SET seen = ? WHERE hash = ?`, now.Unix(), hash); err != nil {
+	if _, err := d.db.ExecContext(ctx, `UPDATE page_sessions SET seen = ? WHERE hash = ?`, now.Unix(), hash); err != nil {
 		return Person{}, fmt.Errorf("staff: %w", err)
 	}
 	return p, nil
@@ -117,7 +123,7 @@ func (d *Directory) Session(ctx context.Context, token string) (Person, error) {
 // go on by phone.
 func (d *Directory) Logout(ctx context.Context, token string) error {
 	var person string
-	err := d.db.QueryRowContext(ctx, `DELETE FROM sessions WHERE hash = ? RETURNING person`, tokenHash(token)).Scan(&person)
+	err := d.db.QueryRowContext(ctx, `DELETE FROM page_sessions WHERE hash = ? RETURNING person`, tokenHash(token)).Scan(&person)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil // it had ended by itself
 	}
@@ -143,14 +149,18 @@ func (d *Directory) IssueToken(ctx context.Context, id, name string, life time.D
 	if err != nil {
 		return "", err
 	}
-	token, now := tokenPrefix+newToken(), d.now()
-	err = d.act(ctx, note{by, "staff.token", p.ID, map[string]string{"name": name, "life": life.String()}},
-		ErrUnknown, `REPLACE INTO tokens (hash, person, name, created, expires) VALUES (?, ?, ?, ?, ?)`,
-		tokenHash(token), p.ID, name, now.Unix(), now.Add(life).Unix())
+	secret, now := tokenPrefix+newToken(), d.now()
+	err = d.tx(ctx, func(tx *sql.Tx) error {
+		body := token{tokenHash(secret), now.Unix(), now.Add(life).Unix()}
+		if err := d.put(ctx, tx, kindToken, p.ID+"/"+name, body); err != nil {
+			return err
+		}
+		return d.record(ctx, note{by, "staff.token", p.ID, map[string]string{"name": name, "life": life.String()}})
+	})
 	if err != nil {
 		return "", err
 	}
-	return token, nil
+	return secret, nil
 }
 
 // Token returns who an API token acts as, or [ErrNoSession].
@@ -159,7 +169,8 @@ func (d *Directory) Token(ctx context.Context, token string) (Person, error) {
 		return Person{}, ErrNoSession
 	}
 	row := d.db.QueryRowContext(ctx, `SELECT `+personColumns+` FROM people WHERE id =
-		(SELECT person FROM tokens WHERE hash = ? AND expires > ?)`, tokenHash(token), d.now().Unix())
+		(SELECT substr(key, 1, instr(key, '/') - 1) FROM registers WHERE kind = 'token' AND NOT gone
+		AND json_extract(body, '$.hash') = ? AND json_extract(body, '$.expires') > ?)`, tokenHash(token), d.now().Unix())
 	p, err := scanPerson(row.Scan)
 	if errors.Is(err, ErrUnknown) || p.Disabled {
 		return Person{}, ErrNoSession
@@ -169,8 +180,17 @@ func (d *Directory) Token(ctx context.Context, token string) (Person, error) {
 
 // RevokeToken ends an API token. [ErrNoSession] if the person has none of this name.
 func (d *Directory) RevokeToken(ctx context.Context, id, name, by string) error {
-	return d.act(ctx, note{by, "staff.token_revoked", fold(id), map[string]string{"name": name}},
-		ErrNoSession, `DELETE FROM tokens WHERE person = ? AND name = ?`, fold(id), name)
+	key := fold(id) + "/" + name
+	return d.tx(ctx, func(tx *sql.Tx) error {
+		known, err := exists(ctx, tx, `SELECT 1 FROM registers WHERE kind = 'token' AND key = ? AND NOT gone`, key)
+		if err != nil || !known {
+			return errors.Join(ErrNoSession, err)
+		}
+		if err := d.drop(ctx, tx, kindToken, key); err != nil {
+			return err
+		}
+		return d.record(ctx, note{by, "staff.token_revoked", fold(id), map[string]string{"name": name}})
+	})
 }
 
 // newToken makes 256 random bits.

@@ -39,6 +39,9 @@ func (p Person) Has(roles ...Role) bool {
 	return slices.ContainsFunc(roles, func(r Role) bool { return slices.Contains(p.Roles, r) })
 }
 
+// keeps tells whether the person may keep people and settings.
+func (p Person) keeps() bool { return p.Has(Admin) && !p.Disabled }
+
 // Distinct tells whether no two of the ids are one person, as every rule of two people demands. An
 // empty id is nobody and is never distinct.
 func Distinct(ids ...string) bool {

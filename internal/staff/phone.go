@@ -19,36 +19,30 @@ func (d *Directory) SetPhoneSecret(ctx context.Context, extension, realm, secret
 		return err
 	}
 	return d.tx(ctx, func(tx *sql.Tx) error {
-		if err := setPhone(ctx, tx, extension, realm, secret); err != nil {
+		if err := d.put(ctx, tx, kindPhone, extension+"/"+realm, ha1(extension, realm, secret)); err != nil {
 			return err
 		}
 		return d.record(ctx, note{by, "staff.phone", extension, map[string]string{"realm": realm}})
 	})
 }
 
-// setPhone stores the HA1 of a secret for both algorithms (RFC 8760 section 2.3: the hash of
-// username:realm:password).
-func setPhone(ctx context.Context, tx *sql.Tx, extension, realm, secret string) error {
+// ha1 hashes a secret for both algorithms (RFC 8760 section 2.3: the hash of username:realm:password).
+func ha1(extension, realm, secret string) phone {
 	a1 := []byte(extension + ":" + realm + ":" + secret)
 	m, s := md5.Sum(a1), sha256.Sum256(a1)
-	_, err := tx.ExecContext(ctx, `INSERT INTO phones (extension, realm, md5, sha256) VALUES (?, ?, ?, ?)
-		ON CONFLICT (extension, realm) DO UPDATE SET md5 = excluded.md5, sha256 = excluded.sha256`,
-		extension, realm, hex.EncodeToString(m[:]), hex.EncodeToString(s[:]))
-	if err != nil {
-		return fmt.Errorf("staff: %w", err)
-	}
-	return nil
+	return phone{hex.EncodeToString(m[:]), hex.EncodeToString(s[:])}
 }
 
 // HA1 returns the hash that a digest of the extension is checked with; algorithm is "MD5" or "SHA-256".
 // ok is false for a phone that is not known under the realm, and when the file cannot be read.
-func (d *Directory) HA1(ctx context.Context, extension, realm, algorithm string) (ha1 string, ok bool) {
-	column := map[string]string{"MD5": "md5", "SHA-256": "sha256"}[algorithm]
-	if column == "" {
+func (d *Directory) HA1(ctx context.Context, extension, realm, algorithm string) (hash string, ok bool) {
+	path := map[string]string{"MD5": "$.md5", "SHA-256": "$.sha256"}[algorithm]
+	if path == "" {
 		return "", false
 	}
-	err := d.db.QueryRowContext(ctx, `SELECT `+column+` FROM phones WHERE extension = ? AND realm = ?`, extension, realm).Scan(&ha1)
-	return ha1, err == nil
+	err := d.db.QueryRowContext(ctx, `SELECT json_extract(body, ?) FROM registers WHERE kind = 'phone' AND key = ?`,
+		path, extension+"/"+realm).Scan(&hash)
+	return hash, err == nil
 }
 
 // LoginPhone logs a person in on the phone of an extension, by id and PIN, and binds them to it.
@@ -79,25 +73,24 @@ func (d *Directory) bind(ctx context.Context, p Person, extension, by string) er
 	if p.Disabled || !p.Has(Agent, Supervisor) {
 		return ErrNotAllowed
 	}
-	var known bool
-	if err := d.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM phones WHERE extension = ?)`, extension).Scan(&known); err != nil {
-		return fmt.Errorf("staff: %w", err)
-	}
-	if !known {
-		return ErrNoExtension
-	}
 	return d.tx(ctx, func(tx *sql.Tx) error {
-		var holder string
-		err := tx.QueryRowContext(ctx, `SELECT person FROM bindings WHERE extension = ?`, extension).Scan(&holder)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("staff: %w", err)
+		from, to := under(extension)
+		known, err := exists(ctx, tx, `SELECT 1 FROM registers WHERE kind = 'phone' AND key > ? AND key < ?`, from, to)
+		if err != nil || !known {
+			return errors.Join(ErrNoExtension, err)
 		}
-		if holder != "" && holder != p.ID {
-			return ErrExtensionBusy
+		busy, err := exists(ctx, tx, `SELECT 1 FROM bindings WHERE extension = ? AND person <> ?`, extension, p.ID)
+		if err != nil || busy {
+			return errors.Join(ErrExtensionBusy, err)
 		}
-		if _, err := tx.ExecContext(ctx, `REPLACE INTO bindings (extension, person, since) VALUES (?, ?, ?)`,
-			extension, p.ID, d.now().Unix()); err != nil {
-			return fmt.Errorf("staff: %w", err)
+		if _, err := d.stand(ctx, tx, p.ID); err != nil {
+			return err
+		}
+		if err := d.put(ctx, tx, kindSeat, extension, seat{p.ID, d.now().Unix()}); err != nil {
+			return err
+		}
+		if err := d.put(ctx, tx, kindSitter, p.ID, sitter{extension}); err != nil {
+			return err
 		}
 		return d.record(ctx, note{p.ID, "staff.bind", p.ID, map[string]string{"by": by, "extension": extension}})
 	})
@@ -106,14 +99,14 @@ func (d *Directory) bind(ctx context.Context, p Person, extension, by string) er
 // Unbind frees the extension that a person sits at; by is the person, or who logged them out. Someone
 // who sits nowhere is no error.
 func (d *Directory) Unbind(ctx context.Context, id, by string) error {
-	err := d.act(ctx, note{by, "staff.unbind", fold(id), nil}, errNowhere, `DELETE FROM bindings WHERE person = ?`, fold(id))
-	if errors.Is(err, errNowhere) {
-		return nil
-	}
-	return err
+	return d.tx(ctx, func(tx *sql.Tx) error {
+		bound, err := d.stand(ctx, tx, fold(id))
+		if err != nil || !bound {
+			return err
+		}
+		return d.record(ctx, note{by, "staff.unbind", fold(id), nil})
+	})
 }
-
-var errNowhere = errors.New("staff: sits nowhere")
 
 // PersonAt tells who is logged in at an extension, or [ErrUnknown].
 func (d *Directory) PersonAt(ctx context.Context, extension string) (Person, error) {
@@ -124,8 +117,17 @@ func (d *Directory) PersonAt(ctx context.Context, extension string) (Person, err
 
 // ExtensionOf tells at which extension a person is logged in; "" is nowhere.
 func (d *Directory) ExtensionOf(ctx context.Context, id string) (string, error) {
+	return d.extensionOf(ctx, d.db, fold(id))
+}
+
+// rower is a file or a transaction on it.
+type rower interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+func (d *Directory) extensionOf(ctx context.Context, db rower, id string) (string, error) {
 	var extension string
-	err := d.db.QueryRowContext(ctx, `SELECT extension FROM bindings WHERE person = ?`, fold(id)).Scan(&extension)
+	err := db.QueryRowContext(ctx, `SELECT extension FROM bindings WHERE person = ?`, id).Scan(&extension)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil
 	}

@@ -113,7 +113,7 @@ func TestNothingReadableIsStored(t *testing.T) {
 	token, err := b.IssueToken(t.Context(), "1001", "script", time.Hour, "admin")
 	must(t, err)
 	var dump strings.Builder
-	for _, table := range []string{"people", "phones", "sessions", "tokens"} {
+	for _, table := range []string{"registers", "page_sessions"} {
 		rows, err := b.db.QueryContext(t.Context(), "SELECT * FROM "+table)
 		must(t, err)
 		columns, _ := rows.Columns()
