@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/hotline12345/gateway/internal/call"
 	"github.com/hotline12345/gateway/internal/call/calltest"
 	"github.com/hotline12345/gateway/internal/journal"
@@ -44,6 +46,8 @@ type rig struct {
 	full     bool
 	desk     []string
 	recorder *recorder
+	ledger   book
+	reg      *prometheus.Registry
 }
 
 // in runs a test in a bubble with a rig in it.
@@ -51,16 +55,19 @@ func in(t *testing.T, body func(r *rig), change ...func(*Config)) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{t: t, sw: calltest.NewFake(), points: map[string]call.Checkpoint{}, tickets: make(chan *ticket, 8)}
 		r.recorder = &recorder{r: r}
+		r.ledger = book{r: r, tasks: map[string]CallBackTask{}, ends: map[string]CallBackResult{}}
+		r.reg = prometheus.NewRegistry()
 		r.flow = func(context.Context, Voice, FlowPoint) (FlowExit, error) {
 			return FlowExit{Kind: ExitQueue, Queue: "default", Node: "to_agent"}, nil
 		}
 		cfg := Defaults()
 		cfg.AnnounceAgent = false
+		cfg.CallBack.Trunk = "out"
 		for _, c := range change {
 			c(&cfg)
 		}
 		var err error
-		r.m, err = New(cfg, Deps{Log: slog.New(slog.DiscardHandler), Switch: r.sw, Screener: r, Flow: r, Prompts: r, KeyWatch: func() KeyWatch { return &stars{} },
+		r.m, err = New(cfg, Deps{Log: slog.New(slog.DiscardHandler), Registerer: r.reg, CallBacks: &r.ledger, Seal: seal, Open: open, Switch: r.sw, Screener: r, Flow: r, Prompts: r, KeyWatch: func() KeyWatch { return &stars{} },
 			Queue: r, Recorder: r.recorder, Intake: r, Journal: r, Desk: r})
 		if err != nil {
 			t.Fatal(err)
@@ -81,6 +88,73 @@ func in(t *testing.T, body func(r *rig), change ...func(*Config)) {
 		body(r)
 		r.stop()
 	})
+}
+
+// seal stands for a cipher: it hides nothing, and refuses what it did not make.
+func seal(n call.Number) []byte { return []byte("sealed " + n.E164) }
+
+func open(b []byte) (call.Number, error) {
+	digits, ok := strings.CutPrefix(string(b), "sealed ")
+	if !ok {
+		return call.Number{}, errors.New("not sealed by us")
+	}
+	return call.Number{E164: digits}, nil
+}
+
+// book is the ledger of call backs as a script.
+type book struct {
+	r     *rig
+	mu    sync.Mutex
+	away  bool
+	tasks map[string]CallBackTask
+	ends  map[string]CallBackResult // by call
+	owed  []OwedCall
+}
+
+func (b *book) TakeCallBack(_ context.Context, task, agent, callID string) (CallBackTask, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t, ok := b.tasks[task]
+	if !ok {
+		return t, ErrNoTask
+	}
+	delete(b.tasks, task)
+	t.ID, t.Offer = task, Offer{Agent: agent, Extension: agent[1:], Token: "tok", Ring: 20 * time.Second}
+	t.Ticket = &ticket{r: b.r, entry: QueueEntry{CallID: callID, Queue: t.Entry.Queue}, updates: make(chan QueueUpdate, 4)}
+	return t, nil
+}
+
+func (b *book) EndCallBack(_ context.Context, _, callID string, result CallBackResult) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.away {
+		return errors.New("away")
+	}
+	if _, ok := b.ends[callID]; !ok {
+		b.ends[callID] = result
+	}
+	return nil
+}
+
+func (b *book) Owe(_ context.Context, o OwedCall) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.away {
+		return errors.New("away")
+	}
+	b.owed = append(b.owed, o)
+	return nil
+}
+
+// owes are the reasons for which callers are owed a call, so far.
+func (b *book) owes() (whys []string) {
+	synctest.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, o := range b.owed {
+		whys = append(whys, o.Why)
+	}
+	return whys
 }
 
 // stars is the emergency key as package ivr/emergency has it: 0, and *0 among digits.
@@ -153,6 +227,7 @@ type ticket struct {
 	entry   QueueEntry
 	updates chan QueueUpdate
 	fenced  bool
+	holds   chan struct{} // an act hangs until it is closed; nil for one that does not
 }
 
 func (r *rig) Enter(_ context.Context, e QueueEntry) (Ticket, error) {
@@ -173,6 +248,7 @@ func (t *ticket) offer(ext string) {
 	t.updates <- QueueUpdate{Offer: &Offer{Agent: "p" + ext, Extension: ext, Token: "tok", Ring: 20 * time.Second}}
 }
 func (t *ticket) Accept(context.Context, Offer) error {
+	t.hang()
 	if t.fenced {
 		return ErrFenced
 	}
@@ -185,7 +261,13 @@ func (t *ticket) Complete(_ context.Context, _ Offer, by call.EndReason) error {
 	return t.note(func() { t.r.complete = append(t.r.complete, by) })
 }
 func (t *ticket) Leave(_ context.Context, why LeaveReason) error {
+	t.hang()
 	return t.note(func() { t.r.left = append(t.r.left, why) })
+}
+func (t *ticket) hang() {
+	if t.holds != nil {
+		<-t.holds
+	}
 }
 func (t *ticket) note(f func()) error {
 	t.r.mu.Lock()
