@@ -84,7 +84,8 @@ func (d *demo) join() {
 	trunks := []trunk.Config{}
 	for _, t := range d.cfg.SIP.Trunks {
 		if t.Name == d.cfg.Emergency.DrillTrunk && t.Address == "" {
-			t.Address = d.carrier.line.Addr().String() // where a drill rings
+			t.Address = d.carrier.line.Addr().String() // where a drill rings, and who is called back
+			d.cfg.Session.CallBack.Trunk = t.Name
 		}
 		trunks = append(trunks, t)
 	}

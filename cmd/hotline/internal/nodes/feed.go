@@ -15,8 +15,7 @@ import (
 const (
 	// holdFor is how long a question for news waits when there are none.
 	holdFor = 10 * time.Second
-	// newsEvery spaces the looks at a gateway's calls: a screen shows no more, and a thousand calls cost a
-	// thousandth of a processor each.
+	// newsEvery spaces the looks that one gateway makes at another's calls: a screen shows no more.
 	newsEvery = 50 * time.Millisecond
 	// maxGone is how many ended calls are remembered for those who have not heard of their end.
 	maxGone = 4096
@@ -41,12 +40,11 @@ type Feed struct {
 	live  Live
 	epoch string // of this process: a cursor of another one begins anew
 
-	mu     sync.Mutex
-	looked time.Time
-	rev    uint64
-	calls  map[string]seen
-	gone   []ended // by revision
-	floor  uint64  // ends up to this revision are forgotten
+	mu    sync.Mutex
+	rev   uint64
+	calls map[string]seen
+	gone  []ended // by revision
+	floor uint64  // ends up to this revision are forgotten
 }
 
 type seen struct {
@@ -116,13 +114,8 @@ func (f *Feed) news(from uint64, known bool) News {
 	return n
 }
 
-// look compares the calls with those of the last look; f.mu is held. Whoever asks within newsEvery gets the
-// last look.
+// look compares the calls with those of the last look; f.mu is held.
 func (f *Feed) look() {
-	if time.Since(f.looked) < newsEvery/2 {
-		return
-	}
-	f.looked = time.Now()
 	now := make(map[string]bool, len(f.calls))
 	for _, v := range f.live.Views() {
 		now[v.CallID] = true
