@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ var agentName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 // Login lets an agent take calls at a phone. An agent who is logged in moves to the phone, its node and the
 // queues named, and keeps the state and the call; a pause that began with the death of the phone's node ends.
 func (q *Queue) Login(ctx context.Context, a Agent) error {
+	a.Node = cmp.Or(a.Node, q.deps.Node)
 	if !agentName.MatchString(a.ID) || !agentName.MatchString(a.Extension) {
 		return fmt.Errorf("queue: log in %q at %q: no such names are allowed", a.ID, a.Extension)
 	}
@@ -51,7 +53,7 @@ func (q *Queue) Logout(ctx context.Context, id string) error {
 // Pause keeps calls from an agent, for a reason shown on the console (at most 64 bytes are kept). In a call it
 // waits for the end of the wrap-up.
 func (q *Queue) Pause(ctx context.Context, id, reason string) error {
-	return q.agentStep(ctx, id, "pause", reason[:min(len(reason), 64)], nil)
+	return q.agentStep(ctx, id, "pause", clip(reason, 64), nil)
 }
 
 // Ready lets an agent take calls again: it ends a pause or a wrap-up, and takes back a wish to pause.
@@ -67,12 +69,15 @@ func (q *Queue) FinishWrapUp(ctx context.Context, id string) error {
 func (q *Queue) agentStep(ctx context.Context, id, step, reason string, login *Agent) error {
 	args := []any{seed(), id, step, reason}
 	if login != nil {
-		args = append(args, q.deps.Node, login.Extension, formatQueues(login.Queues))
+		args = append(args, login.Node, login.Extension, formatQueues(login.Queues), q.deps.Node)
 	}
 	err := q.act(ctx, func(ctx context.Context) error {
 		state, err := q.scripts.run(ctx, q.scripts.agent, args...).Text()
-		if err == nil && state == "" {
+		switch {
+		case err == nil && state == "":
 			err = ErrRefused
+		case err == nil && state == "dead":
+			err = fmt.Errorf("%w: the phone's node %s is not there", ErrRefused, login.Node)
 		}
 		return err
 	}, func() error { return q.agentLocal(id, step, reason, login) })

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"testing"
@@ -25,6 +26,7 @@ type bed struct {
 	server *storetest.Redis
 	cfg    Config
 	reg    prometheus.Registerer
+	ledger Ledger // of the next node
 }
 
 // patience bounds every wait of a test.
@@ -68,7 +70,7 @@ func (b *bed) node(name string) *node {
 	s.Blocking().AddHook(fault)
 	q, err := New(b.cfg, Deps{Node: name, Store: s, Log: slog.New(slog.NewTextHandler(b.t.Output(), nil)),
 		Registerer: b.reg, Owns: func(ext string) bool { return len(ext) > len(name) && ext[:len(name)] == name },
-		Pseudonym: func(n call.Number) string { return fmt.Sprintf("p%x", n.E164) }})
+		Pseudonym: pseudonym, Seal: seal, Open: unseal, Ledger: b.ledger})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -88,6 +90,17 @@ func (b *bed) node(name string) *node {
 	b.t.Cleanup(n.stop)
 	n.await("the node is attached", q.Online)
 	return n
+}
+
+func pseudonym(n call.Number) string { return fmt.Sprintf("p%x", n.E164) }
+
+// seal hides a number from whoever looks for its digits; a gateway's is a real one.
+func seal(n call.Number) []byte { return []byte(fmt.Sprintf("%x", n.E164)) }
+
+func unseal(b []byte) (n call.Number, err error) {
+	var e164 []byte
+	e164, err = hex.DecodeString(string(b))
+	return call.Number{E164: string(e164)}, err
 }
 
 // await returns when a condition holds; it looks again at each change that the node notices.

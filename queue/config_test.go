@@ -68,7 +68,6 @@ func TestMetrics(t *testing.T) {
 		n.must(caller.Complete(t.Context(), o, call.EndCaller))
 		n.must(n.enter("c2").Leave(t.Context(), session.LeaveAbandon))
 		n.enter("c3")
-		count := func(c prometheus.Collector) float64 { return testutil.ToFloat64(c) }
 		n.await("all is counted", func() bool {
 			m := n.metrics
 			return count(m.offered.WithLabelValues("general")) == 3 &&
@@ -95,6 +94,8 @@ func TestMetrics(t *testing.T) {
 		}
 	})
 }
+
+func count(c prometheus.Collector) float64 { return testutil.ToFloat64(c) }
 
 func TestAStuckAgentIsSeen(t *testing.T) {
 	each(t, func(t *testing.T, b *bed) {

@@ -87,7 +87,11 @@ func (q *Queue) inform(ctx context.Context) {
 		q.stale[queue] = q.stale[queue] || err != nil // then the next beat tells
 		for id, place := range places {
 			if t := q.tickets[id]; t != nil && place > 0 && t.state == EntryWaiting {
-				t.move(place, bandWait(l.estimate(place)))
+				wait := l.estimate(place)
+				if wait > 0 && t.guessed.IsZero() {
+					t.guess, t.guessed = wait, time.Now()
+				}
+				t.move(place, bandWait(wait))
 			}
 		}
 		q.mu.Unlock()

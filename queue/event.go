@@ -21,16 +21,18 @@ const (
 	CompleteAgent   = "COMPLETEAGENT"
 	CompleteCaller  = "COMPLETECALLER"
 
-	agentEvent = "AGENT" // an agent's state, whole
+	agentEvent = "AGENT"    // an agent's state, whole
+	taskEvent  = "CALLBACK" // a call back, whole
 )
 
 // event is what happened to a call.
 type event struct {
 	name, call, queue, node      string
 	agent, token, ext, phoneNode string
-	reason                       string
+	reason, task                 string
 	state                        EntryState
 	version, score, elapsed      int64
+	numbered                     bool // the caller can be called back
 }
 
 // agent is an agent as a node knows one. Times are milliseconds of Redis' clock.
@@ -42,6 +44,7 @@ type agent struct {
 	Reason, Call, Token   string
 	Next                  string // a wish that waits for idle: "logout" or "pause:reason"
 	Misses                int
+	Last                  string // the queue of the last talk
 	Version               int64
 
 	changed bool // while Redis was away
@@ -62,8 +65,9 @@ func (f fields) number(name string) int64 {
 func (f fields) event() event {
 	return event{
 		name: f["ev"], call: f["call"], queue: f["queue"], node: f["node"], agent: f["agent"], token: f["token"],
-		ext: f["ext"], phoneNode: f["anode"], reason: f["reason"], state: EntryState(f["state"]),
+		ext: f["ext"], phoneNode: f["anode"], reason: f["reason"], task: f["task"], state: EntryState(f["state"]),
 		version: f.number("v"), score: f.number("score"), elapsed: f.number("ms"),
+		numbered: f["num"] == "1",
 	}
 }
 
@@ -71,7 +75,7 @@ func (f fields) agent(id string) agent {
 	return agent{
 		ID: id, Extension: f["ext"], Node: f["node"], Queues: parseQueues(f["queues"]), State: AgentState(f["state"]),
 		Since: f.number("since"), Idle: f.number("idle"), Deadline: f.number("deadline"), Reason: f["reason"],
-		Call: f["call"], Token: f["token"], Next: f["next"], Misses: int(f.number("misses")), Version: f.number("v"),
+		Call: f["call"], Token: f["token"], Next: f["next"], Misses: int(f.number("misses")), Last: f["last"], Version: f.number("v"),
 		stuck: f["stuck"] == "1",
 	}
 }

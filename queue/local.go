@@ -2,12 +2,14 @@ package queue
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/hotline12345/gateway/internal/session"
+	"github.com/hotline12345/gateway/internal/store"
 )
 
 // While Redis is away a node does for its own callers and agents what the scripts do for all, by the same
@@ -20,7 +22,7 @@ func (q *Queue) stepEntry(t *ticket, step, name, reason string, a agent, token s
 		return false
 	}
 	q.apply(event{name: name, call: t.entry.CallID, queue: t.queue, node: q.deps.Node, agent: a.ID, token: token,
-		ext: a.Extension, phoneNode: a.Node, reason: reason, state: to, version: t.version + 1, score: t.score,
+		ext: a.Extension, phoneNode: a.Node, reason: reason, state: to, version: t.version + 1, score: t.score, task: t.task, numbered: t.sealed != "",
 		elapsed: millis(time.Since(t.arrived))})
 	return true
 }
@@ -102,7 +104,11 @@ func (q *Queue) declineLocal(t *ticket, token, why string) error {
 	if why == string(session.DeclineCancelled) {
 		name = RingCanceled
 	}
-	if !q.stepEntry(t, "decline", name, why, agent{ID: t.agent}, token) {
+	step := "decline"
+	if t.task != "" {
+		step = "leave" // nobody waits behind a call back
+	}
+	if !q.stepEntry(t, step, name, why, agent{ID: t.agent}, token) {
 		return session.ErrFenced
 	}
 	t.deadline = time.Time{}
@@ -140,8 +146,12 @@ func (q *Queue) completeLocal(t *ticket, token, name, reason string) error {
 	if !held {
 		return nil
 	}
+	wrapup := t.cfg.Wrapup
+	if t.task != "" {
+		wrapup = 0 // the caller did not answer: there is nothing to write up
+	}
 	q.stepAgent(a, "complete", func(a *agent) {
-		a.Call, a.Token, a.Deadline = "", "", q.clock()+millis(t.cfg.Wrapup)
+		a.Call, a.Token, a.Deadline, a.Last = "", "", q.clock()+millis(wrapup), t.queue
 	})
 	q.wrapLocal()
 	return nil
@@ -246,6 +256,9 @@ func (q *Queue) agentLocal(id, step, reason string, login *Agent) error {
 		lost := a.State == Paused && a.Reason == reasonNodeLost
 		if lost {
 			step = "ready"
+		}
+		if login.Node != q.deps.Node {
+			return fmt.Errorf("the phone is at the node %s: %w", login.Node, store.ErrAway)
 		}
 		change = func(a *agent) {
 			a.Node, a.Extension, a.Queues = q.deps.Node, login.Extension, maps.Clone(login.Queues)

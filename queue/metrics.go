@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/hotline12345/gateway/internal/session"
 )
@@ -13,6 +14,11 @@ import (
 var (
 	exitReasons = []string{"answered", "abandon", "short_abandon", "timeout", "overflow", "emergency", "drained",
 		"node_lost", "full"}
+	callBackResults = []string{"answered", "noanswer", "busy", "failed", "agent_missed"}
+	// reapedKinds are what a sweep ends; "odd" is what the check for stuck states mends.
+	reapedKinds  = []string{"offer", "wrapup", "node", "call", "agent", "callback", "odd"}
+	stuckAgents  = []string{"idle", "offered", "talk", "wrapup", "gone"}
+	stuckCallers = []string{"waiting", "offered", "talk", "callback", "gone"}
 	offerResults = []string{"accept", "noanswer", "reject", "unreachable", "cancel", "fenced"}
 )
 
@@ -21,14 +27,21 @@ var (
 type metrics struct {
 	waiting, oldest, ewt *prometheus.GaugeVec
 	agents               *prometheus.GaugeVec
-	stuck                *prometheus.GaugeVec
+	stuck, stuckCallers  *prometheus.GaugeVec
+	pending, owedFor     *prometheus.GaugeVec
 	local                prometheus.Gauge
+
+	attempts            *prometheus.CounterVec
+	reaped              *prometheus.CounterVec
+	unnumbered, dropped prometheus.Counter
 
 	offered *prometheus.CounterVec
 	exits   *prometheus.CounterVec
 	offers  *prometheus.CounterVec
 	wait    *prometheus.HistogramVec
 	talk    *prometheus.HistogramVec
+	acw     *prometheus.HistogramVec
+	guessed *prometheus.HistogramVec
 }
 
 func newMetrics(reg prometheus.Registerer, cfg Config) *metrics {
@@ -43,7 +56,18 @@ func newMetrics(reg prometheus.Registerer, cfg Config) *metrics {
 		oldest:  gauge("queue_oldest_seconds", "The longest wait so far; the same on every node.", "queue"),
 		ewt:     gauge("queue_ewt_seconds", "The estimated wait of a new caller, 0 when there is none; the same on every node.", "queue"),
 		agents:  gauge("agents", "Agents who are logged in; the same on every node.", "queue", "state"),
-		stuck:   gauge("agent_stuck", "Agents in a state that nothing will end; any is a fault.", "state"),
+		stuck:   gauge("agent_stuck", "Agents in a state that nothing will end, any is a fault; the same on every node.", "state"),
+		stuckCallers: gauge("caller_stuck", "Callers and call backs in a state that nothing will end, any is a fault; the same on every node.",
+			"state"),
+		pending:  gauge("callback_pending", "Callers who are owed a call back; the same on every node.", "queue"),
+		owedFor:  gauge("callback_oldest_seconds", "How long the first of them has been owed it; the same on every node.", "queue"),
+		attempts: counter("callback_attempts_total", "Attempts to call back by this node.", "queue", "result"),
+		reaped: counter("leases_reaped_total", "What this node's sweep ended because nobody did: offers and wrap-ups whose time was over, "+
+			"silent nodes with their calls and agents, call backs whose call vanished; odd is what did not fit together and was mended.", "kind"),
+		unnumbered: prometheus.NewCounter(prometheus.CounterOpts{Name: "hotline_callback_unnumbered_total",
+			Help: "Callers who left without an agent and whom nobody can call back, since they gave no number."}),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "hotline_callback_dropped_total",
+			Help: "Call backs dropped because too many were open."}),
 		local: prometheus.NewGauge(prometheus.GaugeOpts{Name: "hotline_queue_local",
 			Help: "1 while this node queues on its own, without Redis."}),
 		offered: counter("queue_offered_total", "Calls that entered a queue at this node.", "queue"),
@@ -55,26 +79,44 @@ func newMetrics(reg prometheus.Registerer, cfg Config) *metrics {
 		talk: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hotline_queue_talk_seconds",
 			Help:    "The length of a talk with an agent.",
 			Buckets: []float64{15, 30, 60, 120, 180, 300, 600, 1200, 3600}}, []string{"queue"}),
+		acw: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hotline_queue_acw_seconds",
+			Help:    "The length of the wrap-up of this node's agents.",
+			Buckets: []float64{5, 15, 30, 60, 120, 300, 600, 1800}}, []string{"queue"}),
+		guessed: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hotline_queue_ewt_error_seconds",
+			Help:    "How far the first estimate of an answered caller's wait was from the wait.",
+			Buckets: []float64{5, 15, 30, 60, 120, 300, 600, 1800}}, []string{"queue"}),
 	}
 	m.local.Set(1) // until Redis has been told
 	for _, q := range cfg.Queues {
 		m.zero(q.Name)
 	}
-	for _, state := range AgentStates() {
-		m.stuck.WithLabelValues(string(state))
+	for _, state := range stuckAgents {
+		m.stuck.WithLabelValues(state)
+	}
+	for _, state := range stuckCallers {
+		m.stuckCallers.WithLabelValues(state)
+	}
+	for _, kind := range reapedKinds {
+		m.reaped.WithLabelValues(kind)
 	}
 	if reg != nil {
-		reg.MustRegister(m.waiting, m.oldest, m.ewt, m.agents, m.stuck, m.local, m.offered, m.exits, m.offers, m.wait, m.talk)
+		reg.MustRegister(m.waiting, m.oldest, m.ewt, m.agents, m.stuck, m.stuckCallers, m.pending, m.owedFor, m.attempts,
+			m.reaped, m.unnumbered, m.dropped, m.acw, m.guessed, m.local, m.offered, m.exits, m.offers, m.wait, m.talk)
 	}
 	return m
 }
 
 func (m *metrics) zero(queue string) {
-	for _, vec := range []*prometheus.GaugeVec{m.waiting, m.oldest, m.ewt} {
+	for _, vec := range []*prometheus.GaugeVec{m.waiting, m.oldest, m.ewt, m.pending, m.owedFor} {
 		vec.WithLabelValues(queue)
 	}
 	m.offered.WithLabelValues(queue)
-	m.talk.WithLabelValues(queue)
+	for _, vec := range []*prometheus.HistogramVec{m.talk, m.acw, m.guessed} {
+		vec.WithLabelValues(queue)
+	}
+	for _, result := range callBackResults {
+		m.attempts.WithLabelValues(queue, result)
+	}
 	for _, reason := range exitReasons {
 		m.exits.WithLabelValues(queue, reason)
 	}
@@ -100,6 +142,9 @@ func (m *metrics) count(e event, short time.Duration) {
 		return
 	}
 	took := float64(e.elapsed) / 1000
+	if e.task != "" { // a call back is no caller of the queue; its attempts are counted where they end
+		return
+	}
 	switch e.name {
 	case EnterQueue:
 		m.offered.WithLabelValues(e.queue).Inc()
@@ -110,6 +155,9 @@ func (m *metrics) count(e event, short time.Duration) {
 	case RingNoAnswer, RingCanceled:
 		m.offers.WithLabelValues(e.queue, e.reason).Inc()
 	case Abandon, ExitWithTimeout, ExitWithKey:
+		if e.name == Abandon && !e.numbered {
+			m.unnumbered.Inc()
+		}
 		reason := e.reason
 		if reason == string(session.LeaveAbandon) && e.elapsed <= millis(short) {
 			reason = "short_abandon"
@@ -132,7 +180,6 @@ func (q *Queue) measure(ctx context.Context) {
 		return // the gauges keep their values; hotline_store_up tells why
 	}
 	for _, state := range AgentStates() {
-		q.metrics.stuck.WithLabelValues(string(state)).Set(float64(view.stuck(state)))
 		for name := range q.queues {
 			q.metrics.agents.WithLabelValues(name, string(state)).Set(float64(view.count(name, state)))
 		}
@@ -141,5 +188,30 @@ func (q *Queue) measure(ctx context.Context) {
 		q.metrics.waiting.WithLabelValues(v.Name).Set(float64(v.Waiting))
 		q.metrics.oldest.WithLabelValues(v.Name).Set(v.Oldest.Seconds())
 		q.metrics.ewt.WithLabelValues(v.Name).Set(v.Estimate.Seconds())
+	}
+	q.measureLedger(ctx)
+}
+
+// measureLedger sets the gauges of the call backs.
+func (q *Queue) measureLedger(ctx context.Context) {
+	for name := range q.queues {
+		var n int64
+		var first []redis.Z
+		now := time.Now()
+		err := q.act(ctx, func(ctx context.Context) (err error) {
+			if n, err = q.scripts.client.ZCard(ctx, prefix+":cb:"+name).Result(); err != nil {
+				return err
+			}
+			first, err = q.scripts.client.ZRangeWithScores(ctx, prefix+":cb:"+name, 0, 0).Result()
+			return err
+		}, away)
+		if err != nil {
+			return // the gauges keep their values
+		}
+		q.metrics.pending.WithLabelValues(name).Set(float64(n))
+		q.metrics.owedFor.WithLabelValues(name).Set(0)
+		if len(first) > 0 {
+			q.metrics.owedFor.WithLabelValues(name).Set(max(0, now.Sub(moment(int64(first[0].Score))).Seconds()))
+		}
 	}
 }

@@ -1,8 +1,6 @@
 package queue
 
 import (
-	"time"
-
 	"github.com/hotline12345/gateway/internal/session"
 )
 
@@ -23,17 +21,20 @@ func (q *Queue) apply(e event) {
 	if t == nil || e.version <= t.version {
 		return
 	}
-	t.version, t.state, t.score, t.queue = e.version, e.state, e.score, e.queue
+	t.version, t.score, t.queue = e.version, e.score, e.queue
+	if e.state != EntryGone { // drop sets that
+		t.state = e.state
+	}
 	switch e.name {
 	case OfferMade:
-		t.deadline = time.Now().Add(t.cfg.Ring + 5*time.Second)
 		t.hold(session.Offer{Agent: e.agent, Extension: e.ext, Token: e.token, Node: e.phoneNode})
 	case Connect:
-		t.talked = true
+		t.connected()
 	case RingNoAnswer, RingCanceled:
 		t.dropped, t.offer, t.agent = e.token, session.Offer{}, ""
 	}
 	if e.state == EntryGone {
+		t.ended = e.name
 		q.drop(t)
 		if !q.online {
 			q.ended = append(q.ended, t)
@@ -56,6 +57,9 @@ func (q *Queue) put(a agent) {
 		delete(q.agents, a.ID)
 	default:
 		q.agents[a.ID] = a
+	}
+	if old.State == Wrapup && a.State != Wrapup && a.Node == q.deps.Node && q.queues[old.Last].Name != "" {
+		q.metrics.acw.WithLabelValues(old.Last).Observe(float64(a.Since-old.Since) / 1000)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +24,12 @@ var _ session.Queue = (*Queue)(nil)
 // localAfter is how long Redis is away before the node makes offers of its own: a shorter absence only
 // delays an offer, and no agent is promised twice.
 const localAfter = time.Second
+
+// A failover loses what Redis was told last: a node tells anew how its latest calls ended.
+const (
+	recentFor  = 30 * time.Second
+	recentMost = 5000
+)
 
 // Deps is what a Queue needs of the rest.
 type Deps struct {
@@ -58,6 +65,9 @@ type Queue struct {
 	skew    time.Duration // Redis' clock - ours
 	tickets map[string]*ticket
 	ended   []*ticket        // while Redis was away
+	recent  []*ticket        // ended with Redis' knowledge, which a failover may lose
+	owed    []owed           // calls to be noted in the ledger when Redis returns
+	results []settlement     // of call backs, likewise
 	agents  map[string]agent // those of this node
 	stale   map[string]bool  // queues whose order changed since their callers were told
 	watch   map[chan struct{}]struct{}
@@ -165,7 +175,8 @@ func (q *Queue) act(ctx context.Context, remote func(context.Context) error, loc
 
 // isOurs tells the queue's own answers from errors of the connection.
 func isOurs(err error) bool {
-	return errors.Is(err, session.ErrFenced) || errors.Is(err, session.ErrQueueFull) || errors.Is(err, ErrRefused)
+	return slices.ContainsFunc([]error{session.ErrFenced, session.ErrQueueFull, ErrRefused, session.ErrNoTask, session.ErrTaskTaken,
+		session.ErrAgentBusy, errSealed}, func(ours error) bool { return errors.Is(err, ours) })
 }
 
 // Online tells whether Redis has this node's state; if not, the node queues on its own.
@@ -179,6 +190,11 @@ func (q *Queue) Online() bool {
 func (q *Queue) detach(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.apart(err)
+}
+
+// apart is detach; q.mu is held.
+func (q *Queue) apart(err error) {
 	if !q.online {
 		return
 	}
@@ -189,6 +205,15 @@ func (q *Queue) detach(err error) {
 
 // drop ends a ticket, unless its call has entered again. q.mu is held.
 func (q *Queue) drop(t *ticket) {
+	if t.state != EntryGone {
+		t.left = time.Now()
+		if q.online && t.ended != "" {
+			q.recent = append(q.recent, t)
+		}
+		for len(q.recent) > recentMost || len(q.recent) > 0 && time.Since(q.recent[0].left) > recentFor {
+			q.recent = q.recent[1:]
+		}
+	}
 	t.state = EntryGone
 	if q.tickets[t.entry.CallID] == t {
 		delete(q.tickets, t.entry.CallID)

@@ -247,9 +247,6 @@ func TestAWishInMidCallIsGrantedAfterIt(t *testing.T) {
 func TestARedialRegainsThePlace(t *testing.T) {
 	each(t, func(t *testing.T, b *bed) {
 		n := b.node("n1")
-		from := func(i int) func(*session.QueueEntry) {
-			return func(e *session.QueueEntry) { e.Caller = number(i) }
-		}
 		first := n.enter("c1", from(1), func(e *session.QueueEntry) { e.Arrived = time.Now().Add(-time.Minute) })
 		n.enter("c2", from(2))
 		n.must(first.Leave(t.Context(), session.LeaveAbandon))
@@ -340,6 +337,8 @@ func TestADeadNodeFreesItsAgentsAndKeepsItsCallersPlaces(t *testing.T) {
 		dying.stop()
 		n.enter("other")
 		b.due(n, "nodes", "n1")
+		n.awaitAgent("n2a", Wrapup) // there is a case to write up
+		n.must(n.FinishWrapUp(t.Context(), "n2a"))
 		n.await("the agent at the living node has the next caller", func() bool { return n.agent("n2a").CallID == "other" })
 		n.await("the dead node's agent is paused", func() bool { return n.agent("n1a").Reason == reasonNodeLost })
 		n.enter("redial", func(e *session.QueueEntry) { e.Caller = number(2) })
@@ -364,7 +363,8 @@ func TestARestartedNodeDropsTheCallsOfTheOldProcess(t *testing.T) {
 		old.must(caller.Accept(t.Context(), old.offer(caller)))
 		old.stop()
 		n := b.node("n1")
-		n.awaitAgent("n1a", Idle)
+		n.awaitAgent("n1a", Wrapup)
+		n.must(n.Ready(t.Context(), "n1a"))
 		n.offer(n.enter("c2"))
 	})
 }

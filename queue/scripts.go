@@ -12,7 +12,7 @@ import (
 	"github.com/hotline12345/gateway/internal/store"
 )
 
-//go:embed lua/*.lua
+//go:embed lua/*.lua lua/lib/*.lua
 var lua embed.FS
 
 // prefix of all keys; the hash tag keeps them in one slot of a cluster.
@@ -25,20 +25,36 @@ type scripts struct {
 
 	enqueue, accept, decline, complete, leave *redis.Script
 	agent, beat, line, snapshot               *redis.Script
-	syncAgent, syncCall, syncDone             *redis.Script
+	take, settle, dismiss, owe                *redis.Script
+	syncAgent, syncCall, syncDone, syncTask   *redis.Script
+	check                                     *redis.Script
+}
+
+// library is what every script begins with, in this order.
+func library() (string, error) {
+	text := agentSteps.lua("AGENT") + entrySteps.lua("ENTRY") + taskSteps.lua("TASK")
+	for _, name := range []string{"base", "ledger", "states", "line"} {
+		part, err := lua.ReadFile("lua/lib/" + name + ".lua")
+		if err != nil {
+			return "", fmt.Errorf("queue: %w", err)
+		}
+		text += string(part)
+	}
+	return text, nil
 }
 
 func newScripts(s *store.Store) (*scripts, error) {
-	lib, err := lua.ReadFile("lua/lib.lua")
+	head, err := library()
 	if err != nil {
-		return nil, fmt.Errorf("queue: %w", err)
+		return nil, err
 	}
-	head := agentSteps.lua("AGENT") + entrySteps.lua("ENTRY") + string(lib)
 	out := &scripts{client: s.Blocking()}
 	for name, script := range map[string]**redis.Script{
 		"enqueue": &out.enqueue, "accept": &out.accept, "decline": &out.decline, "complete": &out.complete,
 		"leave": &out.leave, "agent": &out.agent, "beat": &out.beat, "line": &out.line, "snapshot": &out.snapshot,
 		"sync_agent": &out.syncAgent, "sync_call": &out.syncCall, "sync_done": &out.syncDone,
+		"take": &out.take, "settle": &out.settle, "dismiss": &out.dismiss, "owe": &out.owe, "sync_task": &out.syncTask,
+		"check": &out.check,
 	} {
 		body, err := lua.ReadFile("lua/" + name + ".lua")
 		if err != nil {
@@ -70,13 +86,18 @@ type record struct {
 	OverTo string `json:"over_to"`
 	Redial string `json:"redial"` // a pseudonym, never a number
 	Caller string `json:"caller"` // masked
+	Sealed string `json:"sealed"` // the number, for a call back
+	Task   string `json:"task"`   // that the call pays
 	Lang   string `json:"lang"`
 	Why    string `json:"why"`
 	V      int64  `json:"v"`
 
+	Agent  string `json:"agent"`  // for take and sync_call
+	Reason string `json:"reason"` // for owe
+	Left   int64  `json:"left"`   // for owe and sync_call: how long ago the call left
+
 	// For sync_call alone.
 	State   EntryState `json:"state,omitempty"`
-	Agent   string     `json:"agent"`
 	Token   string     `json:"token"`
 	Ext     string     `json:"ext"`
 	ANode   string     `json:"anode"`

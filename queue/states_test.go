@@ -34,6 +34,9 @@ func TestTablesHaveNoTrap(t *testing.T) {
 	for _, s := range EntryStates() {
 		checkNoTrap(t, entrySteps, s)
 	}
+	for _, s := range TaskStates() {
+		checkNoTrap(t, taskSteps, s)
+	}
 }
 
 func checkNoTrap[S ~string](t *testing.T, table steps[S], s S) {

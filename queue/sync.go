@@ -27,6 +27,9 @@ type agentRecord struct {
 	Token      string     `json:"token"`
 	Next       string     `json:"next"`
 	Misses     int        `json:"misses"`
+	Last       string     `json:"last"`
+	V          int64      `json:"v"`
+	Own        bool       `json:"own"` // the call is this node's as well
 	Changed    bool       `json:"changed"`
 }
 
@@ -36,6 +39,9 @@ func (q *Queue) attach(ctx context.Context) error {
 	skew, err := q.probe(ctx)
 	if err != nil {
 		return err
+	}
+	if err := q.reconcile(ctx); err != nil {
+		return fmt.Errorf("compare the call backs: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
@@ -49,6 +55,9 @@ func (q *Queue) attach(ctx context.Context) error {
 	}
 	if err := q.syncCalls(ctx); err != nil {
 		return fmt.Errorf("tell of the calls: %w", err)
+	}
+	if err := q.syncOwed(ctx); err != nil {
+		return fmt.Errorf("tell of the call backs: %w", err)
 	}
 	args := []any{seed(), q.deps.Node, millis(q.cfg.RedialWindow), encode(q.callIDs())}
 	for _, qc := range q.cfg.Queues {
@@ -110,7 +119,7 @@ func (q *Queue) syncAgents(ctx context.Context) error {
 	for id, a := range q.agents {
 		r := agentRecord{ID: id, Ext: a.Extension, Node: q.deps.Node, Queues: formatQueues(a.Queues), State: a.State,
 			IdleMS: now - a.Idle, DeadlineMS: max(0, a.Deadline-now), Reason: a.Reason, Call: a.Call, Token: a.Token,
-			Next: a.Next, Misses: a.Misses, Changed: a.changed}
+			Next: a.Next, Misses: a.Misses, Last: a.Last, V: a.Version, Own: q.tickets[a.Call] != nil, Changed: a.changed}
 		reply, err := q.scripts.run(ctx, q.scripts.syncAgent, seed(), encode(r)).Slice()
 		if err != nil {
 			return err
@@ -126,6 +135,14 @@ func (q *Queue) syncAgents(ctx context.Context) error {
 
 // syncCalls tells of the calls that ended first, since one of them may have entered again.
 func (q *Queue) syncCalls(ctx context.Context) error {
+	for _, t := range q.recent {
+		if q.tickets[t.entry.CallID] != nil {
+			continue // Redis has its second entry, or is about to be told
+		}
+		if err := q.syncCall(ctx, t); err != nil {
+			return err
+		}
+	}
 	for len(q.ended) > 0 {
 		if err := q.syncCall(ctx, q.ended[0]); err != nil {
 			return err
@@ -141,11 +158,14 @@ func (q *Queue) syncCalls(ctx context.Context) error {
 }
 
 func (q *Queue) syncCall(ctx context.Context, t *ticket) error {
-	r := t.record(time.Now())
+	now := time.Now()
+	r := t.record(now)
 	r.State, r.Dropped, r.Talked, r.Name, r.Window = t.state, t.dropped, t.talked, t.ended, t.keeps(t.ended)
-	r.Token = t.offer.Token
-	if t.state == EntryOffered || t.state == EntryTalk {
+	if r.Token = t.offer.Token; r.Token != "" {
 		r.Agent, r.Ext, r.ANode = t.agent, t.offer.Extension, t.offer.Node
+	}
+	if t.state == EntryGone {
+		r.Left = max(0, millis(now.Sub(t.left)))
 	}
 	reply, err := q.scripts.run(ctx, q.scripts.syncCall, seed(), encode(r)).StringSlice()
 	if err != nil {

@@ -2,8 +2,10 @@ package queue
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/hotline12345/gateway/internal/call"
@@ -17,7 +19,8 @@ type ticket struct {
 	q       *Queue
 	updates chan session.QueueUpdate
 	cfg     QueueConfig
-	redial  string
+	redial  string // the number's pseudonym
+	sealed  string // the number itself
 	arrived time.Time
 	entry   session.QueueEntry
 
@@ -31,7 +34,11 @@ type ticket struct {
 	offer    session.Offer
 	deadline time.Time // of an offer, or of a cancelled one's return; while Redis is away
 	talked   bool
-	ended    string // the event that ended it while Redis was away
+	ended    string // the event that ended it
+	left     time.Time
+	task     string        // that the call pays, until its caller has answered
+	guess    time.Duration // the first estimate of the wait, told at guessed
+	guessed  time.Time
 	told     session.QueueUpdate
 }
 
@@ -44,10 +51,23 @@ func (q *Queue) newTicket(e session.QueueEntry, qc QueueConfig) *ticket {
 	if t.arrived.IsZero() {
 		t.arrived = time.Now()
 	}
-	if e.Caller != (call.Number{}) && q.deps.Pseudonym != nil {
-		t.redial = q.deps.Pseudonym(e.Caller)
-	}
+	t.redial, t.sealed = q.conceal(e.Caller)
 	return t
+}
+
+// conceal is what Redis is given of a number: a pseudonym, and the number sealed. A caller who withholds the
+// number has neither.
+func (q *Queue) conceal(n call.Number) (redial, sealed string) {
+	if n.E164 == "" {
+		return "", ""
+	}
+	if q.deps.Pseudonym != nil {
+		redial = q.deps.Pseudonym(n)
+	}
+	if q.deps.Seal != nil {
+		sealed = base64.StdEncoding.EncodeToString(q.deps.Seal(n))
+	}
+	return redial, sealed
 }
 
 // record is the ticket as the scripts are told of it.
@@ -56,7 +76,7 @@ func (t *ticket) record(now time.Time) record {
 		Waited: max(0, millis(now.Sub(t.arrived))), Front: t.entry.Front, Max: t.cfg.MaxWaiting,
 		Ring: millis(t.cfg.Ring), Wrap: millis(t.cfg.Wrapup), Miss: t.q.cfg.AutoPauseAfter,
 		OverMS: millis(t.cfg.MaxWait), OverTo: t.cfg.OverflowTo, Redial: t.redial,
-		Caller: t.entry.Caller.Masked(), Lang: t.entry.Language, Why: t.entry.Reason, V: t.version}
+		Sealed: t.sealed, Task: t.task, Caller: t.entry.Caller.Masked(), Lang: t.entry.Language, Why: t.entry.Reason, V: t.version}
 	if t.placed {
 		r.Score = t.score
 	}
@@ -87,6 +107,7 @@ func (t *ticket) tell() {
 // hold notes an offer and tells of it. q.mu is held.
 func (t *ticket) hold(o session.Offer) {
 	o.Ring = t.cfg.Ring
+	t.deadline = time.Now().Add(t.cfg.Ring + 5*time.Second)
 	t.offer, t.agent = o, o.Agent
 	t.told.Offer = &o
 	t.tell()
@@ -96,7 +117,7 @@ func (t *ticket) hold(o session.Offer) {
 func (t *ticket) Accept(ctx context.Context, o session.Offer) error {
 	err := t.act(ctx, "accept", func(ctx context.Context) error {
 		v, err := t.q.scripts.run(ctx, t.q.scripts.accept, "", t.entry.CallID, o.Token).Int64()
-		return t.stepped(v, err, EntryTalk)
+		return t.stepped(v, err, EntryTalk, o.Token)
 	}, func() error { return t.q.acceptLocal(t, o.Token) })
 	if errors.Is(err, session.ErrFenced) {
 		t.q.metrics.offers.WithLabelValues(t.entry.Queue, "fenced").Inc()
@@ -113,7 +134,7 @@ func (t *ticket) Decline(ctx context.Context, o session.Offer, why session.Decli
 	}
 	return t.act(ctx, "decline", func(ctx context.Context) error {
 		v, err := t.q.scripts.run(ctx, t.q.scripts.decline, seed(), t.entry.CallID, o.Token, string(why)).Int64()
-		return t.stepped(v, err, EntryWaiting)
+		return t.stepped(v, err, EntryWaiting, o.Token)
 	}, func() error { return t.q.declineLocal(t, o.Token, string(why)) })
 }
 
@@ -125,8 +146,25 @@ func (t *ticket) Complete(ctx context.Context, o session.Offer, by call.EndReaso
 	}
 	return t.act(ctx, "complete", func(ctx context.Context) error {
 		v, err := t.q.scripts.run(ctx, t.q.scripts.complete, seed(), t.entry.CallID, o.Token, name, string(by)).Int64()
-		return t.stepped(v, err, EntryGone)
+		if err == nil && v == 0 && t.overrules(o.Token, name) {
+			return nil
+		}
+		return t.stepped(v, err, EntryGone, name)
 	}, func() error { return t.q.completeLocal(t, o.Token, name, string(by)) })
+}
+
+// overrules ends a talk that Redis does not know as one, as after a failover that lost its beginning: the node's word
+// on its own call holds, and the node tells anew what it has.
+func (t *ticket) overrules(token, name string) bool {
+	t.q.mu.Lock()
+	defer t.q.mu.Unlock()
+	if t.state != EntryTalk || t.offer.Token != token {
+		return false
+	}
+	t.ended = name
+	t.q.drop(t)
+	t.q.apart(errForgot)
+	return true
 }
 
 // leaving says how a reason of leaving is told.
@@ -144,13 +182,22 @@ func (t *ticket) Leave(ctx context.Context, why session.LeaveReason) error {
 	window := t.keeps(name)
 	return t.act(ctx, "leave", func(ctx context.Context) error {
 		v, err := t.q.scripts.run(ctx, t.q.scripts.leave, seed(), t.entry.CallID, name, string(why), window).Int64()
-		return t.stepped(v, err, EntryGone)
+		return t.stepped(v, err, EntryGone, name)
 	}, func() error { return t.q.leaveLocal(t, name, string(why)) })
+}
+
+// connected notes that an agent answered, and how far the estimate was from the wait. q.mu is held.
+func (t *ticket) connected() {
+	t.talked = true
+	if t.guess > 0 {
+		t.q.metrics.guessed.WithLabelValues(t.queue).Observe(math.Abs((time.Since(t.guessed) - t.guess).Seconds()))
+		t.guess = 0
+	}
 }
 
 // keeps is how long, in ms, a place is kept after an event.
 func (t *ticket) keeps(name string) int64 {
-	if name == Abandon {
+	if name == Abandon && t.task == "" {
 		return millis(t.q.cfg.RedialWindow)
 	}
 	return 0
@@ -163,23 +210,32 @@ func (t *ticket) act(ctx context.Context, what string, remote func(context.Conte
 	return nil
 }
 
-// stepped notes the state that a script's answer means; 0 is the answer to a late act.
-func (t *ticket) stepped(version int64, err error, to EntryState) error {
+// stepped notes the state that a script's answer means; 0 is the answer to a late act. The last argument is the
+// offer's token, or the event that ends the call.
+func (t *ticket) stepped(version int64, err error, to EntryState, by string) error {
 	if err != nil {
 		return err
 	}
-	if version == 0 {
-		return session.ErrFenced
-	}
 	t.q.mu.Lock()
 	defer t.q.mu.Unlock()
+	if to == EntryWaiting && t.task != "" {
+		to = EntryGone // nobody waits behind a call back
+	}
 	switch {
+	case version == 0:
+		if t.state == EntryOffered && t.offer.Token == by { // or it would be told of as an offer that still rings
+			t.state, t.dropped, t.offer, t.agent = EntryWaiting, by, session.Offer{}, ""
+		}
+		return session.ErrFenced
 	case to == EntryGone:
+		t.ended = by
 		t.q.drop(t)
 	case version > t.version: // the stream may have told of a later state already
 		t.version, t.state = version, to
-		t.talked = to == EntryTalk
-		if to == EntryWaiting {
+		switch to {
+		case EntryTalk:
+			t.connected()
+		case EntryWaiting:
 			t.dropped, t.offer, t.agent = t.offer.Token, session.Offer{}, ""
 		}
 	}

@@ -154,15 +154,6 @@ func (a agent) view() AgentView {
 	return v
 }
 
-func (v view) stuck(state AgentState) (n int) {
-	for _, a := range v.agents {
-		if a.Stuck && a.State == state {
-			n++
-		}
-	}
-	return n
-}
-
 func (v view) count(queue string, state AgentState) (n int) {
 	for _, a := range v.agents {
 		if a.State == state && a.Queues[queue] > 0 {

@@ -14,11 +14,11 @@ import (
 
 func TestWalkAgent(t *testing.T) {
 	each(t, func(t *testing.T, b *bed) {
-		lib, err := lua.ReadFile("lua/lib.lua")
+		lib, err := library()
 		if err != nil {
 			t.Fatal(err)
 		}
-		script := b.store.Script("walk", agentSteps.lua("AGENT")+entrySteps.lua("ENTRY")+string(lib)+`
+		script := b.store.Script("walk", lib+`
 local a = {id = 'a', state = ARGV[2], since = 0, idle = 1, deadline = 1, reason = '', call = '', token = '',
   queues = 'general:1', ext = '1', node = 'n', misses = 0, next = '', v = 0}
 local ok = agent_step(a, ARGV[3])
@@ -59,12 +59,12 @@ return {ok and 1 or 0, a.state, redis.call('ZSCORE', K .. 'idle:general', 'a') a
 
 func TestWalkEntry(t *testing.T) {
 	each(t, func(t *testing.T, b *bed) {
-		lib, err := lua.ReadFile("lua/lib.lua")
+		lib, err := library()
 		if err != nil {
 			t.Fatal(err)
 		}
-		script := b.store.Script("walk", agentSteps.lua("AGENT")+entrySteps.lua("ENTRY")+string(lib)+`
-local c = {id = 'c', state = ARGV[2], v = 0, queue = 'general', node = 'n', score = 1, agent = '', token = ''}
+		script := b.store.Script("walk", lib+`
+local c = {id = 'c', state = ARGV[2], v = 0, queue = 'general', node = 'n', score = 1, t0 = 1, redial = '', agent = '', token = ''}
 local ok = entry_step(c, ARGV[3], nil, 'NAME')
 return {ok and 1 or 0, c.state, redis.call('ZSCORE', K .. 'wait:general', 'c') and 1 or 0, redis.call('EXISTS', K .. 'c:c')}`)
 		for event := range entrySteps {

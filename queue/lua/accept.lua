@@ -9,5 +9,5 @@ local a = load('a:', c.agent)
 if not a or a.token ~= c.token then return 0 end
 if not entry_step(c, 'accept', {talk = now}, 'CONNECT', '', now - c.t0) then return 0 end
 agent_step(a, 'accept', {misses = 0})
-learn(c.queue, 10000, 'waits', 1, 'waited_ms', now - c.t0, 'abandons', 0)
+if (c.task or '') == '' then learn(c.queue, 10000, 'waits', 1, 'waited_ms', now - c.t0, 'abandons', 0) end
 return c.v

@@ -7,7 +7,9 @@ local c = load('c:', ARGV[2])
 if not c then return 1 end
 local held = {agent = c.agent, token = c.token}
 if not entry_step(c, 'leave', nil, ARGV[3], ARGV[4], now - c.t0) then return 0 end
-keep_place(c, tonumber(ARGV[5]))
-learn(c.queue, 10000, 'waits', 1, 'waited_ms', now - c.t0, 'abandons', ARGV[3] == 'ABANDON' and 1 or 0)
+if (c.task or '') == '' then
+  keep_place(c, tonumber(ARGV[5]))
+  learn(c.queue, 10000, 'waits', 1, 'waited_ms', now - c.t0, 'abandons', ARGV[3] == 'ABANDON' and 1 or 0)
+end
 free_agent(held, 'cancel')
 return 1
