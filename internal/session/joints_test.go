@@ -336,3 +336,121 @@ func TestDrainTellsTheQueue(t *testing.T) {
 		}
 	})
 }
+
+// A caller whom the agent leaves is not alone in silence until the service answers.
+func TestCallerHearsMusicWhileTheServiceIsCalled(t *testing.T) {
+	in(t, func(r *rig) {
+		service := r.sw.Phone("loopback/9120")
+		caller, agent, _ := r.joined()
+		agent.Press("*03")
+		service.Rung()
+		agent.Hang()
+		synctest.Wait()
+		if audio := caller.Listen(time.Second); calltest.Share(audio, 300) < 0.8 {
+			t.Error("the caller hears nothing")
+		}
+		service.PickUp()
+		service.Speak(1700)
+		synctest.Wait()
+		if audio := caller.Listen(time.Second); calltest.Share(audio, 1700) < 0.8 {
+			t.Error("the caller does not hear the service")
+		}
+		caller.Hang()
+		r.settled(3 * time.Minute)
+	})
+}
+
+// A feature code that was begun and left means nothing with a key that is pressed much later.
+func TestFeatureCodeHasItsTime(t *testing.T) {
+	in(t, func(r *rig) {
+		service := r.sw.Phone("loopback/9110")
+		caller, agent, _ := r.joined()
+		agent.Press("*0")
+		time.Sleep(codeGap + time.Second)
+		agent.Press("1")
+		time.Sleep(time.Second)
+		if v := r.m.Views()[0]; v.Emergency != "" {
+			t.Errorf("the view is %+v", v)
+		}
+		agent.Press("*0")
+		time.Sleep(codeGap - time.Second)
+		agent.Press("1")
+		service.Rung()
+		caller.Hang()
+		r.settled(3 * time.Minute)
+	})
+}
+
+// Nothing that the caller hears of a talk is missing in its recording, however long the disk takes to begin
+// it: 400 ms here.
+func TestRecordingHasTheTalkFromItsBeginning(t *testing.T) {
+	in(t, func(r *rig) {
+		r.recorder.slow = 400 * time.Millisecond
+		caller, agent, _ := r.joined()
+		agent.Speak(1100)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if kept := r.recorder.open[0].kept(500); kept < 100*time.Millisecond || !r.heard("agent_no") {
+			t.Errorf("%v of the 100 ms of the agent's announcement are in the recording", kept)
+		}
+		caller.Hang()
+		r.settled(3 * time.Minute)
+	}, func(c *Config) { c.AnnounceAgent = true })
+}
+
+// The banner rises while the agent talks.
+func TestBannerRisesInMidCall(t *testing.T) {
+	in(t, func(r *rig) {
+		held := newLease()
+		r.verdicts = []Verdict{{Decision: Admit, Lease: held}}
+		caller, _, _ := r.joined()
+		changed, stop := r.m.Watch()
+		defer stop()
+		held.banners <- BannerLong
+		<-changed
+		if v := r.m.Views()[0]; v.Banner != BannerLong {
+			t.Errorf("the view is %+v", v)
+		}
+		caller.Hang()
+		r.settled(3 * time.Minute)
+		<-held.released
+	})
+}
+
+// A third call of one number: told why, with the emergency exit alive (see moments), admitted within two
+// seconds of a place, or ended after two minutes with its reason.
+func TestThirdCall(t *testing.T) {
+	in(t, func(r *rig) {
+		r.verdicts = []Verdict{{Decision: QueueLease}}
+		caller := r.dial()
+		<-caller.Answered()
+		time.Sleep(50 * time.Second)
+		if got := r.path(); got != "leasewait" || !r.heard("lease_wait") {
+			t.Errorf("the call went %s, said %v", got, r.said)
+		}
+		held := newLease()
+		r.mu.Lock()
+		r.verdicts = []Verdict{{Decision: Admit, Lease: held}}
+		r.mu.Unlock()
+		time.Sleep(2 * time.Second)
+		if got := r.path(); got != "leasewait flow queue" {
+			t.Errorf("the call went %s", got)
+		}
+		caller.Hang()
+		r.settled(time.Second)
+		<-held.released
+	})
+	in(t, func(r *rig) {
+		r.verdicts = []Verdict{{Decision: QueueLease}}
+		caller := r.dial()
+		<-caller.Answered()
+		came := time.Now()
+		<-caller.Ended()
+		if waited := time.Since(came); waited < 2*time.Minute || waited > 2*time.Minute+speaking || !r.heard("lease_end") {
+			t.Errorf("ended after %v, said %v", waited, r.said)
+		}
+		if cdr := r.settled(time.Second); cdr.EndReason != string(call.EndFull) || cdr.Outcome != string(OutcomeRefused) {
+			t.Errorf("CDR is %+v", cdr)
+		}
+	})
+}

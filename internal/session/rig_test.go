@@ -289,6 +289,7 @@ type recording struct {
 	mu    sync.Mutex
 	marks []string
 	ended bool
+	heard []byte // what the caller heard
 }
 
 func (c *recorder) Start(ctx context.Context, f RecordingFacts) (Recording, error) {
@@ -307,7 +308,7 @@ func (c *recorder) Start(ctx context.Context, f RecordingFacts) (Recording, erro
 func (c *recorder) SealFacts(f []byte) ([]byte, error)           { return f, nil }
 func (c *recorder) Recover(context.Context) ([]Recovered, error) { return c.left, nil }
 func (c *recording) ID() string                                  { return c.facts.CallID }
-func (c *recording) Sink() call.AudioSink                        { return deaf{} }
+func (c *recording) Sink() call.AudioSink                        { return &ear{c} }
 func (c *recording) Offset() time.Duration                       { return time.Since(c.start) }
 func (c *recording) SealFacts(f []byte) ([]byte, error)          { return f, nil }
 func (c *recording) Mark(kind, _ string) {
@@ -320,11 +321,29 @@ func (c *recording) Finish(context.Context) (Sealed, error) {
 	return Sealed{ID: c.ID(), SHA256Sealed: "hash", Duration: time.Since(c.start)}, nil
 }
 
-type deaf struct{}
+type ear struct{ *recording }
 
-func (deaf) Write(call.Track, uint32, []byte) {}
-func (deaf) Gap(call.Track)                   {}
-func (deaf) Close()                           {}
+func (e *ear) Write(track call.Track, _ uint32, payload []byte) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if track == call.TrackOut {
+		e.recording.heard = append(e.recording.heard, payload...)
+	}
+}
+func (*ear) Gap(call.Track) {}
+func (*ear) Close()         {}
+
+// kept is how long a tone is in the recording.
+func (c *recording) kept(hz float64) (d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for frame := range slices.Chunk(c.heard, call.FrameBytes) {
+		if calltest.Share(frame, hz) > 0.5 {
+			d += 20 * time.Millisecond
+		}
+	}
+	return d
+}
 
 func (r *rig) Submit(_ context.Context, h HandOver) error {
 	r.mu.Lock()
