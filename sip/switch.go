@@ -219,6 +219,19 @@ func (s *Switch) Serve(ctx context.Context, h call.Handler) error {
 	return err
 }
 
+// Drain refuses the carriers' new calls, and their OPTIONS, with 503 and Retry-After, or takes them again:
+// they then choose another gateway. The calls that there are go on, and so do the phones and what other
+// gateways send to them.
+func (s *Switch) Drain(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.lines {
+		if l.at == atCarriers {
+			l.layer.Drain(on || s.draining)
+		}
+	}
+}
+
 // drain refuses what is new from now on.
 func (s *Switch) drain() {
 	s.mu.Lock()
