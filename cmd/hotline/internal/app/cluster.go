@@ -135,9 +135,7 @@ func (a *App) drain(on bool) {
 	if a.drained.Swap(on) == on {
 		return
 	}
-	if s, ok := any(a.sip).(interface{ Drain(on bool) }); ok {
-		s.Drain(on)
-	}
+	a.sip.Drain(on)
 	a.log.Info("new calls are refused by order", "draining", on)
 	a.cluster.Tell()
 	a.desk.told("")
