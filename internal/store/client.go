@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"syscall"
 	"time"
@@ -49,7 +50,7 @@ func newClient(mode Mode, opts redis.UniversalOptions, timeout time.Duration) re
 		return redis.NewFailoverClient(opts.Failover())
 	case Cluster:
 		cluster := opts.Cluster()
-		cluster.Dialer = dialOnce(redis.NewDialer(&redis.Options{TLSConfig: opts.TLSConfig, DialTimeout: timeout}))
+		cluster.Dialer = dialOnce(opts.TLSConfig, timeout)
 		cluster.NewClient = func(o *redis.Options) *redis.Client {
 			c := redis.NewClient(o)
 			c.AddHook(look{})
@@ -81,21 +82,24 @@ func (look) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPip
 	return next
 }
 
-type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
-
 // dialOnce keeps the cluster's client from sending a command again that may have run. It takes no MaxRetries:
 // what it may redirect it also repeats, when it knows the error for one of the network's. Behind a connection
 // that gives it none of those it still follows MOVED and ASK, which say that nothing has run.
-func dialOnce(dial dialer) dialer {
+func dialOnce(conf *tls.Config, timeout time.Duration) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	tcp := &net.Dialer{Timeout: timeout}
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := dial(ctx, network, addr)
+		if conf != nil {
+			conn, err := (&tls.Dialer{NetDialer: tcp, Config: conf}).DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, lost{err}
+			}
+			return once{conn}, nil
+		}
+		conn, err := tcp.DialContext(ctx, network, addr)
 		if err != nil {
 			return nil, lost{err}
 		}
-		if c, ok := conn.(*net.TCPConn); ok {
-			return tcpOnce{once{c}, c}, nil
-		}
-		return once{conn}, nil
+		return tcpOnce{once{conn}, conn.(*net.TCPConn)}, nil
 	}
 }
 

@@ -211,7 +211,10 @@ repeat t = redis.call('TIME') until t[1] * 1000000 + t[2] > ends`)
 	for _, r := range []*storetest.Redis{to, from} { // MOVED: it has arrived
 		direct(r, "CLUSTER", "SETSLOT", slot, "NODE", direct(to, "CLUSTER", "MYID"))
 	}
-	await(t, func() bool { n, err := one.Run(ctx, s.Client(), []string{"{h}:new"}).Int(); return err == nil && n == 2 })
+	await(t, func() bool {
+		n, err := one.Run(ctx, s.Client(), []string{"{h}:new"}).Int()
+		return err == nil && n == 2
+	})
 }
 
 // go-redis alone would wait ten seconds more than the read may block.
