@@ -23,6 +23,7 @@ import (
 // person is a telephone with someone at it, over real sockets: a [calltest.Peer].
 type person struct {
 	t     *testing.T
+	user  string
 	phone *siptest.Phone
 	conn  net.PacketConn
 	rtp   *net.UDPConn
@@ -63,7 +64,7 @@ func newPerson(t *testing.T, user string, peer netip.AddrPort) *person {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &person{t: t, conn: conn, rtp: rtp,
+	p := &person{t: t, user: user, conn: conn, rtp: rtp,
 		answered: make(chan struct{}), refused: make(chan siptest.Message, 8), ended: make(chan siptest.Message, 8),
 		rung: make(chan siptest.Message, 8), cancelled: make(chan siptest.Message, 8),
 		provision: make(chan siptest.Message, 64), reoffered: make(chan siptest.Message, 8), other: make(chan siptest.Message, 64)}
@@ -110,17 +111,20 @@ func (p *person) signals() {
 		return
 	}
 	for {
-		n, _, err := p.conn.ReadFrom(buf)
+		n, from, err := p.conn.ReadFrom(buf)
 		if err != nil {
 			return
 		}
-		p.take(siptest.ParseMessage(string(buf[:n])))
+		p.take(siptest.ParseMessage(string(buf[:n])), from)
 	}
 }
 
-func (p *person) take(m siptest.Message) {
+func (p *person) take(m siptest.Message, from net.Addr) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if a := netip.MustParseAddrPort(from.String()); m.Method() != "" && a != p.phone.Peer() {
+		p.phone = newPhone(p, p.user, a) // the telephone is registered at several gateways
+	}
 	_, of := m.CSeq()
 	switch status := m.Status(); {
 	case m.Method() == "INVITE" && m.Tag("To") == "":
@@ -343,8 +347,12 @@ func (p *person) respond(status int, body string) {
 	p.call.Respond(p.invite, status, body)
 }
 
-func (p *person) Ring()             { p.respond(180, "") }
-func (p *person) PickUp()           { p.respond(200, p.offer("sendrecv")) }
+func (p *person) Ring() { p.respond(180, "") }
+func (p *person) PickUp() {
+	p.once.Do(func() { close(p.answered) })
+	p.respond(200, p.offer("sendrecv"))
+}
+
 func (p *person) Refuse(status int) { p.respond(status, "") }
 func (p *person) Cancelled()        { <-p.cancelled }
 

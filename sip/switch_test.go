@@ -19,6 +19,8 @@ import (
 
 const password = "correcthorse"
 
+var quietLog = slog.New(slog.DiscardHandler)
+
 func TestMain(m *testing.M) {
 	// A datagram that sipgo still handles while its transport closes may open a socket of its own, which
 	// lives until the process ends.
@@ -68,12 +70,15 @@ func newWire(t *testing.T, change func(*Config)) *wire {
 	return newWireOn(t, cfg, func(*Deps) {})
 }
 
-func newWireOn(t *testing.T, cfg Config, change func(*Deps)) *wire {
+func newWireOn(t *testing.T, cfg Config, change func(*Deps), more ...func(*Config, *Deps)) *wire {
 	t.Helper()
 	w := &wire{t: t, served: make(chan error, 1), handler: make(chan call.Handler, 1)}
-	deps := Deps{Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewPedanticRegistry(),
+	deps := Deps{Log: quietLog, Registerer: prometheus.NewPedanticRegistry(),
 		Credentials: staff{}, Node: "n1", Trace: w.trace}
 	change(&deps)
+	for _, f := range more {
+		f(&cfg, &deps)
+	}
 	sw, err := New(cfg, deps)
 	if err != nil {
 		t.Fatal(err)
