@@ -47,7 +47,7 @@ func (c *Console) deskOf(v *visit, s Snapshot) desk {
 		}
 	}
 	d.OwedCount = len(s.CallBacks)
-	if task, ok := s.nextFor(d.Agent, c.now().Add(-c.deps.CallBackBetween)); ok && d.Call == nil {
+	if task, ok := s.nextFor(d.Agent, c.now()); ok && d.Call == nil {
 		d.Owed, d.OwedQueue = &task, s.QueueName(v.lang, task.Queue)
 	}
 	return d

@@ -80,15 +80,6 @@ type callBacksData struct {
 	More         int // tasks that are not shown
 	Me           Agent
 	CloseReasons []string
-	between      time.Duration
-}
-
-// Again is when a caller who was not reached should be tried again; zero if at once.
-func (d callBacksData) Again(b queue.CallBack, now time.Time) time.Time {
-	if again := b.LastTry.Add(d.between); b.State == "open" && again.After(now) {
-		return again
-	}
-	return time.Time{}
 }
 
 // Closing is what a person said who closed a task.
@@ -98,14 +89,14 @@ func (callBacksData) Closing(note string) Closing {
 }
 
 // Free says whether the visitor's phone may be rung for a call back.
-func (d callBacksData) Free() bool { return free(d.Me) }
-
-func free(a Agent) bool { return a.State == queue.Idle || a.State == queue.Paused }
+func (d callBacksData) Free() bool {
+	return slices.Contains([]queue.AgentState{queue.Idle, queue.Paused, queue.Wrapup}, d.Me.State)
+}
 
 func (c *Console) callBacksOf(v *visit, s Snapshot, tasks []queue.CallBack) callBacksData {
 	shown := tasks[:min(len(tasks), maxRows)]
 	return callBacksData{Snapshot: s, Tasks: shown, More: len(tasks) - len(shown), Me: s.agentOf(v.person.ID),
-		CloseReasons: closeReasons, between: c.deps.CallBackBetween}
+		CloseReasons: closeReasons}
 }
 
 // addCallBacks adds who is owed a call back.
@@ -135,13 +126,13 @@ func (c *Console) callBacks(ctx context.Context, closed bool) ([]queue.CallBack,
 }
 
 // nextFor is the caller whom an agent should call back: the oldest one of the agent's queues whom nobody
-// calls and nobody has tried since. Only who has nothing to do is asked.
-func (s Snapshot) nextFor(a Agent, since time.Time) (queue.CallBack, bool) {
+// calls, or has just tried. Only who has nothing to do is asked.
+func (s Snapshot) nextFor(a Agent, now time.Time) (queue.CallBack, bool) {
 	if a.State != queue.Idle {
 		return queue.CallBack{}, false
 	}
 	i := slices.IndexFunc(s.CallBacks, func(b queue.CallBack) bool {
-		return b.State == "open" && !b.LastTry.After(since) && slices.Contains(a.Queues, b.Queue)
+		return b.State == "open" && !b.NextTry.After(now) && slices.Contains(a.Queues, b.Queue)
 	})
 	if i < 0 {
 		return queue.CallBack{}, false

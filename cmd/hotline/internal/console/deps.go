@@ -27,8 +27,6 @@ type Deps struct {
 	Health  Health // nil shows no warnings
 	// CallBacks may be nil: nobody is called back, and the page of it is hidden.
 	CallBacks CallBacks
-	// CallBackBetween is the pause between two attempts to reach a caller, shown as advice.
-	CallBackBetween time.Duration
 	// Nodes may be nil: this gateway stands alone, and the page of the gateways is hidden.
 	Nodes Nodes
 }

@@ -24,7 +24,7 @@ func (w *world) owe(now time.Time) {
 	lost := task("t3", "150****7788", "node_lost", 14, 1)
 	lost.State, lost.By = "taken", "1002"
 	tried := task("t2", "186****9090", "abandon", 48, 1)
-	tried.Attempts, tried.LastTry, tried.LastResult = 1, ago(3), "noanswer"
+	tried.Attempts, tried.LastTry, tried.NextTry, tried.LastResult = 1, ago(3), ago(-7), "noanswer"
 	w.tasks = []queue.CallBack{lost, full, task("t1", "139****0021", "abandon", 96, 3), tried}
 
 	reached := task("t5", "137****2210", "abandon", 200, 2)
