@@ -99,6 +99,29 @@ func TestRoomThatFailsEndsTheCallsFirst(t *testing.T) {
 // callIn brings a caller in, who is hung up when the gateway ends, and returns the call's identity.
 func callIn(t *testing.T, a *App) string {
 	t.Helper()
+	changed, unwatch := a.WatchCalls()
+	defer unwatch()
+	if _, err := dialIn(t, a); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.After(30 * time.Second)
+	for {
+		for _, v := range a.Calls() {
+			if v.Stage == session.StageFlow || v.Stage == session.StageQueue {
+				return v.CallID
+			}
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			t.Fatal("the call came to no stage")
+		}
+	}
+}
+
+// dialIn rings the line from a phone of its own, until it is answered or refused.
+func dialIn(t *testing.T, a *App) (*softphone.Call, error) {
+	t.Helper()
 	engine, err := media.New(media.Defaults(), media.Deps{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -120,25 +143,9 @@ func callIn(t *testing.T, a *App) string {
 		}
 	})
 	<-phone.Ready()
-	changed, unwatch := a.WatchCalls()
-	defer unwatch()
 	dialling, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	if _, err := phone.Dial(dialling, softphone.Dial{From: "13800138000", To: "12345"}); err != nil {
-		t.Fatal(err)
-	}
-	for {
-		for _, v := range a.Calls() {
-			if v.Stage == session.StageFlow || v.Stage == session.StageQueue {
-				return v.CallID
-			}
-		}
-		select {
-		case <-changed:
-		case <-dialling.Done():
-			t.Fatal("the call came to no stage")
-		}
-	}
+	return phone.Dial(dialling, softphone.Dial{From: "13800138000", To: "12345"})
 }
 
 func TestSecondGatewayInOneDirectory(t *testing.T) {

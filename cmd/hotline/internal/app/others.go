@@ -32,7 +32,7 @@ type others struct {
 	mu     sync.Mutex
 	states map[string]peerState // of those that answer
 
-	cursors map[string]string // by gateway and process; the loop's alone
+	cursors map[string]string // of their people; the loop's alone
 }
 
 // run asks the other gateways until ctx ends.
@@ -67,29 +67,26 @@ func (o *others) ask(ctx context.Context) {
 	}
 }
 
-// people takes over what changed in another gateway's directory. What it says is read from the beginning
-// when its process is another one.
+// people takes over what changed in another gateway's directory. A change that makes no sense here is told
+// and passed over.
 func (o *others) people(ctx context.Context, name string) error {
-	n, _ := o.app.cluster.Member(name)
-	process := name + " " + n.Started.String()
+	var errs []error
 	for range maxPages {
 		var page peerStaff
-		since := o.cursors[process]
+		since := o.cursors[name]
 		if err := o.app.cluster.Ask(ctx, name, http.MethodGet, "/staff?since="+url.QueryEscape(since), nil, &page); err != nil {
-			return err
+			return errors.Join(append(errs, err)...)
 		}
 		applied, err := o.app.staff.Apply(ctx, page.Changes)
-		if err != nil {
-			return err
-		}
+		errs = append(errs, err)
 		if applied > 0 {
 			o.app.desk.told("")
 		}
-		if o.cursors[process] = page.Next; page.Next == since {
-			return nil
+		if o.cursors[name] = page.Next; page.Next == since {
+			break
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // each is the states of the other gateways, by name.
