@@ -149,7 +149,9 @@ var errFault = errors.New("a fault on demand")
 // await asks until the answer is yes.
 func await(t *testing.T, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !done(); {
+	pause := time.NewTicker(2 * time.Millisecond)
+	defer pause.Stop()
+	for end := time.Now().Add(60 * time.Second); !done(); <-pause.C {
 		if time.Now().After(end) {
 			t.Fatal("it did not come about")
 		}

@@ -30,7 +30,7 @@ type lease struct {
 	phase    int    // index in phases
 	since    time.Time
 	spent    [3]time.Duration // by phase, up to since
-	beaten   time.Time
+	beaten   time.Time        // the last heartbeat that arrived
 	released bool
 	banner   session.Banner // the last that rose
 	counted  []Counted      // as last read
@@ -185,8 +185,8 @@ func (a *Admission) beat(ctx context.Context, batch []*lease) {
 			continue
 		}
 		l.spend()
-		l.beaten = l.since
 		if l.number == "" {
+			l.beaten = l.since
 			continue
 		}
 		b := beat{lease: l}
@@ -263,7 +263,7 @@ func (b beat) read() (all time.Duration) {
 		return 0
 	}
 	l := b.lease
-	l.key = b.key
+	l.key, l.beaten = b.key, l.since
 	switch answer[0] {
 	case placeRetaken:
 		l.admission.metrics.told.WithLabelValues("yes").Inc()

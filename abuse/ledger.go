@@ -51,6 +51,7 @@ type Case struct {
 	Number   call.Number `json:"-"`    // masks itself; empty when the sealed number was destroyed
 
 	pseudonym string
+	named     bool  // by the key in force, rather than by that of the entry
 	set, end  *told // what brought it into force, and out of it before its term was over
 }
 

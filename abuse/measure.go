@@ -45,6 +45,8 @@ func (a *Admission) SetMeasure(ctx context.Context, m Measure, actor string) (Ca
 	if err := a.check(&m, now); err != nil {
 		return Case{}, err
 	}
+	a.syncing.Lock() // the keys are not turned meanwhile
+	defer a.syncing.Unlock()
 	if !a.keys.ready() {
 		return Case{}, errors.Join(ErrAway, errKeys)
 	}

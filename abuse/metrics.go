@@ -51,32 +51,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "hotline_abuse_counted_total",
 			Help: "Calls that count under the policy, by result: counted, or lost (Redis was away; never made up for).",
 		}, []string{"result"}),
-		leases: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "hotline_abuse_leases",
-			Help: "Calls of this node that hold a lease of their number.",
-		}),
-		told: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "hotline_abuse_leases_retaken_total",
-			Help: "Running calls whose place Redis had lost, or never knew of, and that a heartbeat took again, by whether the number had room for it.",
-		}, []string{"room"}),
-		held: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "hotline_abuse_rebuild_held",
-			Help: "Measures that wait to be put into an emptied Redis, until the chain of every living node was seen or a manager confirms.",
-		}),
-		wait: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "hotline_abuse_lease_wait_seconds",
-			Help:    "Time from the INVITE to the lease.",
-			Buckets: []float64{0.005, 0.01, 0.025, 0.05, 0.1, 1, 5, 15, 30, 60, 120},
-		}),
-		measures: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "hotline_abuse_blocks_active",
-			Help: "Measures that run, as last read.",
-		}),
-		age: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "hotline_abuse_snapshot_timestamp_seconds",
-			Help: "When the copy of the running measures was last read.",
-		}),
 	}
+	m.ofLeases()
+	m.ofMeasures()
 	for rule, decision := range outcomesOf {
 		m.decisions.WithLabelValues(string(rule), string(decision))
 	}
@@ -96,6 +73,39 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		reg.MustRegister(m.decisions, m.failOpen, m.occupied, m.counted, m.leases, m.told, m.held, m.wait, m.measures, m.age)
 	}
 	return m
+}
+
+// ofLeases makes the metrics of leases.
+func (m *metrics) ofLeases() {
+	m.leases = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "hotline_abuse_leases",
+		Help: "Calls of this node that hold a lease of their number.",
+	})
+	m.told = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "hotline_abuse_leases_retaken_total",
+		Help: "Running calls whose place Redis had lost, or never knew of, and that a heartbeat took again, by whether the number had room for it.",
+	}, []string{"room"})
+	m.wait = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "hotline_abuse_lease_wait_seconds",
+		Help:    "Time from the INVITE to the lease.",
+		Buckets: []float64{0.005, 0.01, 0.025, 0.05, 0.1, 1, 5, 15, 30, 60, 120},
+	})
+}
+
+// ofMeasures makes the metrics of measures.
+func (m *metrics) ofMeasures() {
+	m.measures = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "hotline_abuse_blocks_active",
+		Help: "Measures that run, as last read.",
+	})
+	m.held = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "hotline_abuse_rebuild_held",
+		Help: "Measures that wait to be put into an emptied Redis, until the chain of every living node was seen or a manager confirms.",
+	})
+	m.age = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "hotline_abuse_snapshot_timestamp_seconds",
+		Help: "When the copy of the running measures was last read.",
+	})
 }
 
 // reason names why Redis could not be asked, out of a closed set.

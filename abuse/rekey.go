@@ -23,6 +23,7 @@ func (a *Admission) turnKeys(ctx context.Context, now time.Time) error {
 		return fmt.Errorf("abuse: seal numbers anew: %w", err)
 	}
 	a.repseudonym(now)
+	a.owe() // who could not open the numbers that were sealed under the displaced key gets them anew
 	a.log.Info("the nodes have agreed on another case key; the numbers of measures were sealed anew")
 	return a.keys.dropDisplaced()
 }
@@ -71,7 +72,24 @@ func (a *Admission) repseudonym(now time.Time) {
 func (a *Admission) rename(c *Case) {
 	if number, err := a.readNumber(c.Decision); err == nil {
 		if name := a.keys.measure(number.E164); name != "" {
-			c.pseudonym = name
+			c.pseudonym, c.named = name, true
 		}
 	}
+}
+
+// mend takes the number of a known measure from another node if this node's own does not open.
+func (a *Admission) mend(decision, sealed string) error {
+	if _, err := a.openNumber(decision); err == nil || errors.Is(err, os.ErrNotExist) {
+		return nil // it opens, or it was destroyed
+	}
+	if _, err := a.keys.openText(decision, sealed); err != nil {
+		return nil // no better
+	}
+	if err := a.writeNumber(decision, sealed); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.rename(a.ledger[decision])
+	return nil
 }

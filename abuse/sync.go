@@ -118,6 +118,9 @@ func (a *Admission) copyMessage(ctx context.Context, msg redis.XMessage) error {
 	a.mu.Lock()
 	known := !news(a.ledger, e.Entry)
 	a.mu.Unlock()
+	if known && e.Sealed != "" {
+		return a.mend(e.Entry.Detail["decision"], e.Sealed)
+	}
 	if known {
 		return nil
 	}
@@ -191,7 +194,7 @@ func (a *Admission) stateOf(s stored, pseudonym string, now time.Time) (State, s
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c := a.ledger[s.Decision]
-	if c != nil && c.pseudonym != "" {
+	if c != nil && c.named {
 		pseudonym = c.pseudonym
 	}
 	if c != nil && c.State.over() {
