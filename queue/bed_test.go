@@ -9,15 +9,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
 
 	"github.com/hotline12345/gateway/internal/call"
 	"github.com/hotline12345/gateway/internal/session"
 	"github.com/hotline12345/gateway/internal/store"
 	"github.com/hotline12345/gateway/internal/store/storetest"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // bed is a Redis with nodes on it.
 type bed struct {
