@@ -6,8 +6,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/netip"
+	"net"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -100,7 +102,7 @@ func (s *Switch) watchNodes(ctx context.Context) error {
 		for node, all := range legs {
 			q := watched[node]
 			if q == nil {
-				q = &silence{addr: all[0].Info().Peer, heard: time.Now()}
+				q = &silence{addr: all[0].Info().Peer.String(), heard: time.Now()}
 				watched[node] = q
 			}
 			asked.Go(func() { s.lookAfter(ctx, node, q, all) })
@@ -111,15 +113,15 @@ func (s *Switch) watchNodes(ctx context.Context) error {
 
 // silence is how long a gateway has not been heard of.
 type silence struct {
-	addr  netip.AddrPort
+	addr  string
 	heard time.Time
 }
 
 // lookAfter looks whether a gateway lives, and ends its legs when it has not for nodeLost.
 func (s *Switch) lookAfter(ctx context.Context, node string, q *silence, legs []*leg) {
 	at, alive := s.deps.Peers(node)
-	if addr, err := netip.ParseAddrPort(at); err == nil {
-		q.addr = addr
+	if at != "" {
+		q.addr = at
 	}
 	if alive || s.answers(ctx, q.addr) {
 		q.heard = time.Now()
@@ -135,15 +137,32 @@ func (s *Switch) lookAfter(ctx context.Context, node string, q *silence, legs []
 	}
 }
 
+// nodeURI is a user at host:port of a gateway.
+func nodeURI(user, addr string) (sip.Uri, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return sip.Uri{}, err
+	}
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return sip.Uri{Scheme: "sip", User: user, Host: host, Port: int(n)}, err
+}
+
 // answers tells whether a gateway answers at an address, whatever it says.
-func (s *Switch) answers(ctx context.Context, addr netip.AddrPort) bool {
+func (s *Switch) answers(ctx context.Context, addr string) bool {
 	l, err := s.nodeLine()
-	if err != nil || !addr.IsValid() {
+	if err != nil {
+		return false
+	}
+	to, err := nodeURI("", addr)
+	if err != nil {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, nodePing)
 	defer cancel()
-	_, err = l.options(ctx, sip.Uri{Scheme: "sip", Host: addr.Addr().String(), Port: int(addr.Port())}, addr.String())
+	_, err = l.options(ctx, to, addr)
 	return err == nil
 }
 

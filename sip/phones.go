@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -99,15 +96,8 @@ func (d *dialling) toNode(p registrar.Binding) (way, bool) {
 	}
 	addr, alive := d.sw.deps.Peers(p.Node)
 	l, err := d.sw.nodeLine()
-	host, port, bad := net.SplitHostPort(addr)
+	target, bad := nodeURI(p.Extension, addr)
 	if !alive || err != nil || bad != nil {
-		return way{}, false
-	}
-	target := sip.Uri{Scheme: "sip", User: p.Extension, Host: host}
-	if ip, err := netip.ParseAddr(host); err == nil && ip.Is6() {
-		target.Host = "[" + host + "]"
-	}
-	if target.Port, err = strconv.Atoi(port); err != nil {
 		return way{}, false
 	}
 	if l.transport != "udp" {
