@@ -462,3 +462,42 @@ func TestServeEndsWhatIsLeft(t *testing.T) {
 		b.quit = func() {}
 	})
 }
+
+// An INVITE and its CANCEL in one instant, in the order in which the library may hand them over: the
+// INVITE is ended, and not left to ring.
+func TestCancelOvertakesItsInvite(t *testing.T) {
+	deps, calls := incoming()
+	run(t, deps, func(b *bench) {
+		p := b.phone("alice", "10.0.0.2:5060")
+		leg := &siptest.Call{Phone: p, ID: "both", Local: "<sip:alice@10.0.0.2>;tag=a", Remote: "<sip:12345@10.0.0.1>",
+			Target: "sip:12345@10.0.0.1:5060"}
+		p.Send(leg.Text("CANCEL", 1, "z9hG4bKboth", "", "Reason: SIP;cause=200"))
+		synctest.Wait()
+		p.Send(leg.Text("INVITE", 1, "z9hG4bKboth", sdpOffer))
+		ok, gone := p.Await("200 CANCEL"), p.Await("487 INVITE")
+		if ok.Tag("To") != gone.Tag("To") {
+			t.Errorf("To-tags %q and %q, want one", ok.Tag("To"), gone.Tag("To"))
+		}
+		leg.Ack(gone, "")
+		if e := endOf(t, <-calls); !e.Remote || e.Reason != call.EndCancelled || e.Cause != call.CauseElsewhere {
+			t.Errorf("ended with %+v", e)
+		}
+		if n := b.l.Calls(); n != 0 {
+			t.Errorf("%d calls are up", n)
+		}
+		// A CANCEL of nothing, and more of them than may wait.
+		for i := range 2 * maxOvertakes {
+			leg.ID = "none" + string(rune('a'+i))
+			p.Send(leg.Text("CANCEL", 1, "z9hG4bK"+leg.ID, ""))
+		}
+		for range 2 * maxOvertakes {
+			p.Await("481 CANCEL")
+		}
+		synctest.Wait()
+		b.l.mu.Lock()
+		defer b.l.mu.Unlock()
+		if len(b.l.arrived) != 0 {
+			t.Errorf("%d CANCELs are waited for", len(b.l.arrived))
+		}
+	})
+}
