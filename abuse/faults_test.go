@@ -57,8 +57,8 @@ type ringers struct {
 	nodes   []*Admission
 	longest time.Duration
 	first   atomic.Int64 // calls of new numbers
-	refused int // of these
-	third   int // third calls that were admitted while Redis could not say
+	refused int          // of these
+	third   int          // third calls that were admitted while Redis could not say
 }
 
 const held = 20 // numbers with two calls up, one on each node
