@@ -116,19 +116,32 @@ func (s *story) reached(ctx context.Context, t CallBackTask) error {
 	}
 	s.met(caller)
 	s.callBackEnded(CallBackAnswered)
-	defer s.pad.set(keysHeeded)()
-	s.record("notice")
-	if err := s.say(caller.Context(), false, "welcome", "rec_notice"); err != nil && caller.Context().Err() != nil {
-		s.complete(caller.Context(), t.Offer, call.EndCaller)
-		return err
-	}
-	music.stop()
-	drop(agent.Digits()) // what was pressed while nobody listened
-	again, err := s.talk(caller.Context(), t.Offer, agent)
+	again, err := s.introduced(caller.Context(), t.Offer, agent, music)
 	if !again {
 		return err
 	}
 	return s.queued(caller.Context(), QueueEntry{Queue: t.Entry.Queue, Reason: "agent_lost", Front: s.cdr.Emergency != ""})
+}
+
+// introduced tells the caller who calls, and that it is recorded, and joins the agent. Again is as that of
+// talk; a caller who answered does not pay for an agent who has left meanwhile.
+func (s *story) introduced(ctx context.Context, o Offer, agent call.Leg, music *entertainment) (again bool, err error) {
+	defer s.pad.set(keysHeeded)()
+	s.record("notice")
+	if err := s.say(ctx, false, "welcome", "rec_notice"); err != nil && ctx.Err() == nil {
+		s.log.Error("the notice could not be played", "err", err)
+	}
+	music.stop()
+	switch {
+	case ctx.Err() != nil:
+		s.complete(ctx, o, call.EndCaller)
+		return false, context.Cause(ctx)
+	case agent.Context().Err() != nil:
+		s.complete(ctx, o, call.EndAgent)
+		return true, nil
+	}
+	discard(agent.Digits()) // what was pressed while nobody listened
+	return s.talk(ctx, o, agent)
 }
 
 // givenUp is the end of an attempt that somebody ended before the caller answered.
@@ -200,16 +213,6 @@ func (s *story) callBackEnded(result CallBackResult) {
 	s.m.metrics.callBacks.WithLabelValues(string(result)).Inc()
 	task, id := s.task.ID, s.id
 	s.m.ledger.add(func(ctx context.Context) error { return s.m.CallBacks.EndCallBack(ctx, task, id, result) })
-}
-
-func drop[T any](c <-chan T) {
-	for {
-		select {
-		case <-c:
-		default:
-			return
-		}
-	}
 }
 
 // absent stands in for the leg of a caller who has not answered yet. It lasts as long as the attempt.

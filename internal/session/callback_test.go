@@ -191,6 +191,31 @@ func TestCallBackKeepsThePlaceWhenThePhoneBreaks(t *testing.T) {
 	})
 }
 
+// A caller who answered does not pay for an agent who hangs up before they are joined; and waits with the
+// emergency key alive.
+func TestCallBackAgentLeavesTheAnsweredCaller(t *testing.T) {
+	in(t, func(r *rig) {
+		place := r.missed()
+		agent, caller := r.sw.Phone("1001"), r.sw.Phone("out/13800138000")
+		id := r.click()
+		agent.Rung()
+		agent.PickUp()
+		caller.Rung()
+		caller.PickUp()
+		synctest.Wait()
+		agent.Hang()
+		if e := (<-r.tickets).entry; !e.Arrived.Equal(place) || r.ledger.ends[id] != CallBackAnswered {
+			t.Errorf("entered %+v, the ledger has %v", e, r.ledger.ends)
+		}
+		caller.Press("0")
+		if e := (<-r.tickets).entry; !e.Front || e.Reason != "emergency" {
+			t.Errorf("entered %+v", e)
+		}
+		caller.Hang()
+		r.settled(3 * time.Minute)
+	})
+}
+
 func TestDangerInACallBack(t *testing.T) {
 	in(t, func(r *rig) {
 		r.missed()

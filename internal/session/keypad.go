@@ -69,7 +69,7 @@ func (k *keypad) press(d call.Digit) {
 	k.mu.Unlock()
 	k.told(d, private)
 	if danger {
-		k.forget() // what was pressed before the danger key is no choice of a service; what follows may be
+		discard(k.keys) // what was pressed before the danger key is no choice of a service; what follows may be
 		k.danger(e)
 		if interrupt != nil {
 			interrupt(e)
@@ -79,17 +79,6 @@ func (k *keypad) press(d call.Digit) {
 	select {
 	case k.keys <- d.Key:
 	default:
-	}
-}
-
-// forget drops the keys that nobody took.
-func (k *keypad) forget() {
-	for {
-		select {
-		case <-k.keys:
-		default:
-			return
-		}
 	}
 }
 
@@ -178,7 +167,7 @@ func (v *voice) Say(ctx context.Context, barge bool, clips ...*call.Clip) error 
 	case k := <-keys:
 		v.pending = append(v.pending, k)
 		stop()
-		<-done
+		_ = <-done // a key ended it
 		return context.Cause(ctx)
 	}
 }

@@ -25,9 +25,12 @@ type exit struct {
 
 func newExit() exit {
 	e := exit{closed: make(chan struct{})}
-	e.speak, e.hush = context.WithCancel(context.Background())
+	e.stay()
 	return e
 }
+
+// stay makes the last words ahead.
+func (e *exit) stay() { e.speak, e.hush = context.WithCancel(context.Background()) }
 
 // DrainBy says that the node leaves at a deadline, and the zero time that it stays after all. Nobody is
 // called back any more. Callers who wait are served until shortly before the deadline; then they are told that
@@ -41,7 +44,7 @@ func (m *Manager) DrainBy(deadline time.Time) {
 	m.exit.begun, m.exit.timer = !deadline.IsZero(), nil
 	if !m.exit.begun {
 		if m.exit.speak.Err() != nil {
-			m.exit.speak, m.exit.hush = context.WithCancel(context.Background())
+			m.exit.stay()
 		}
 		return
 	}

@@ -12,19 +12,19 @@ import (
 // debt is why the line owes the caller a call that no queue has noted, or "". The rule stands in the
 // package's documentation.
 func (s *story) debt() string {
-	stage := s.snapshot().Stage
+	v := s.snapshot()
 	switch {
-	case s.m.CallBacks == nil || s.noted || s.cdr.Answered.IsZero() || stage == StageSuspended:
+	case s.m.CallBacks == nil || s.noted || s.cdr.Answered.IsZero() || v.Stage == StageSuspended:
 		return ""
 	case s.reachable() == (call.Number{}):
 		return ""
-	case s.reason == call.EndFull && stage != StageLeaseWait:
+	case s.reason == call.EndFull && v.Stage != StageLeaseWait:
 		return OwedFull
 	case s.reason == call.EndDrained:
 		return OwedDrained
 	case s.reason == call.EndFault:
 		return OwedFault
-	case s.snapshot().Alert && s.cdr.Connected.IsZero():
+	case v.Alert && s.cdr.Connected.IsZero():
 		return OwedEmergency
 	}
 	return ""

@@ -73,6 +73,9 @@ func TestWhoIsOwedACall(t *testing.T) {
 				if len(r.points) != 0 {
 					t.Errorf("left %v", r.points)
 				}
+				if info.Identity == call.Spoof && r.entries[0].Caller != (call.Number{}) {
+					t.Error("the place is another's, whose number was borrowed")
+				}
 				for _, o := range r.ledger.owed {
 					if o.Caller != citizen || o.Queue != "default" || o.Arrived.Sub(came) > time.Second || o.Left.Before(came) {
 						t.Errorf("owed %+v", o)

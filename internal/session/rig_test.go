@@ -327,7 +327,7 @@ func (e *ear) Write(track call.Track, _ uint32, payload []byte) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if track == call.TrackOut {
-		e.recording.heard = append(e.recording.heard, payload...)
+		e.heard = append(e.heard, payload...)
 	}
 }
 func (*ear) Gap(call.Track) {}

@@ -53,10 +53,13 @@ func broke(leg call.Leg) (call.EndReason, bool) {
 }
 
 // dropOrders forgets what was asked before a talk: it was meant for another moment.
-func (s *story) dropOrders() {
+func (s *story) dropOrders() { discard(s.orders) }
+
+// discard empties a channel.
+func discard[T any](c <-chan T) {
 	for {
 		select {
-		case <-s.orders:
+		case <-c:
 		default:
 			return
 		}

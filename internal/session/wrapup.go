@@ -200,6 +200,7 @@ func (s *story) finalOutcome() Outcome {
 	switch s.reason {
 	case call.EndFault, call.EndDrained, call.EndNodeLost:
 		return OutcomeFault
+	default: // somebody ended it on purpose
 	}
 	if o := s.snapshot().Facts.Outcome; o != OutcomeNone {
 		return o
