@@ -24,7 +24,12 @@ import (
 // nodeAddrPort is where other gateways reach the switch.
 func (s *Switch) nodeAddrPort(t *testing.T) netip.AddrPort {
 	t.Helper()
-	a, err := netip.ParseAddrPort(s.NodeAddr())
+	return mustAddrPort(t, s.NodeAddr())
+}
+
+func mustAddrPort(t *testing.T, text string) netip.AddrPort {
+	t.Helper()
+	a, err := netip.ParseAddrPort(text)
 	if err != nil {
 		t.Fatal(err)
 	}

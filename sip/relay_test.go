@@ -445,3 +445,22 @@ func TestLegsOfADeadGatewayAreEnded(t *testing.T) {
 	}
 	<-agent.ended // here the other gateway lives, and hears the BYE
 }
+
+// When the gateway that called has died, the phone is not left in a dead call.
+func TestPhoneIsFreedOfADeadGateway(t *testing.T) {
+	f := newFleet(t, nil, "n1", "n2")
+	agent := f.agent("1001", "n2")
+	f.talk("n1", "1001", agent)
+	sw := f.nodes["n2"].sw
+	var legs []*leg
+	until(t, "the relay is up", func() bool { legs = sw.nodeLegs()["n1"]; return len(legs) == 1 && legs[0].answered.Load() })
+	f.die("n1")
+	f.move("n1", silentPort(t))
+	sw.lookAfter(t.Context(), "n1", &silence{heard: time.Now().Add(-nodeLost)}, legs)
+	if m := <-agent.ended; !strings.HasPrefix(m.Get("Reason"), "Q.850;cause=41") {
+		t.Errorf("the phone was told\n%s", m.Raw)
+	}
+	if n := testutil.ToFloat64(sw.metrics.nodesLost); n != 1 {
+		t.Errorf("%v legs lost", n)
+	}
+}

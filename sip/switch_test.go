@@ -2,7 +2,9 @@ package sip
 
 import (
 	"context"
+	"log"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +24,12 @@ const password = "correcthorse"
 var quietLog = slog.New(slog.DiscardHandler)
 
 func TestMain(m *testing.M) {
+	if settings := os.Getenv(ownerEnv); settings != "" {
+		if err := serveOwner(settings); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 	// A datagram that sipgo still handles while its transport closes may open a socket of its own, which
 	// lives until the process ends.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/emiago/sipgo/sip.(*TransportUDP).readUDPConnection"))
