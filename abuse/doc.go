@@ -14,10 +14,21 @@
 //
 // A measure is recorded before it takes effect: its entry is on disk in the node's own audit chain, then
 // one script compares-and-sets it and puts it on a stream, which every node copies into its own chain.
-// The chains are the system of record: when Redis comes back empty, measures come from there, and a
+// The chains are the system of record: when Redis comes back empty, each node imposes what its chain says
+// runs, as soon as the chain of every living node was seen within 300 s or a manager has confirmed; a
 // restoration in any chain wins over a measure in Redis.
 //
-// A number is in Redis as HMAC-SHA-256(key, purpose ‖ E.164) and, with a measure, sealed. The keys lie in
-// the data directory: epoch keys for counters and leases, 90 days each, current and previous read
-// together; a case key for measures.
+// A call is beaten for every 5 s by its node and has its place for 15 s (the policy's numbers), so two lost
+// heartbeats cost nothing. A dead node's places do not wait for that: a node that has not been among the living
+// for two seconds (they are those with a heartbeat of their own within 4 s) has none any more at the next call
+// of the number, 6 s after its death at most. A node that was only frozen takes the places of its calls again,
+// over the limit if need be, since they are up; the number's next call waits for them. After an emptied or
+// failed-over Redis every node tells its calls anew at once.
+//
+// A number is in Redis as HMAC-SHA-256(key, purpose ‖ E.164) and, with a measure, sealed. The keys lie in the
+// data directory, and several nodes agree on them in a vault: epoch keys for counters and leases, 90 days
+// each, current and previous read together; a case key for measures. A key that was not agreed is used for
+// nothing. One that another displaced (two nodes stood alone before, or a new one was faster than the others
+// after Redis was emptied) is read until what was counted under it has ended, and what it had sealed is sealed
+// anew.
 package abuse

@@ -18,9 +18,9 @@ import (
 )
 
 // gateway is a node that runs on the true clock, as the program runs it.
-func gateway(t *testing.T, name string, cfg store.Config) *Admission {
+func gateway(t *testing.T, name string, s *store.Store, peers func() []string) (a *Admission, kill func()) {
 	t.Helper()
-	s, data, log := storetest.Run(t, cfg), t.TempDir(), slog.New(slog.DiscardHandler)
+	data, log := t.TempDir(), slog.New(slog.DiscardHandler)
 	chain, err := audit.Open(audit.Defaults(), filepath.Join(data, "audit"), name, time.Now, log, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -29,21 +29,23 @@ func gateway(t *testing.T, name string, cfg store.Config) *Admission {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := New(Defaults(), Deps{Store: s, Audit: chain, Data: data, Now: time.Now, Log: log, Vault: v,
-		Peers: func() []string { return []string{"a", "b"} }})
+	a, err = New(Defaults(), Deps{Store: s, Audit: chain, Data: data, Now: time.Now, Log: log, Vault: v, Peers: peers})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
-	t.Cleanup(func() {
+	kill = sync.OnceFunc(func() {
 		cancel()
 		<-done
+	})
+	t.Cleanup(func() {
+		kill()
 		chain.Close()
 	})
 	await(t, func() bool { return a.keys.ready() })
-	return a
+	return a, kill
 }
 
 func ring(a *Admission, id string, number int) session.Verdict {
@@ -132,7 +134,11 @@ func TestRedisFaultsUnderLoad(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg, harm, mend := begin(t)
-			l := &ringers{nodes: []*Admission{gateway(t, "a", cfg), gateway(t, "b", cfg)}}
+			l := &ringers{}
+			for _, name := range []string{"a", "b"} {
+				a, _ := gateway(t, name, storetest.Run(t, cfg), func() []string { return []string{"a", "b"} })
+				l.nodes = append(l.nodes, a)
+			}
 			for i := range held {
 				for n, a := range l.nodes {
 					v := ring(a, fmt.Sprint("up", n, i), i)
@@ -173,4 +179,62 @@ func TestRedisFaultsUnderLoad(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAKilledNodesPlacesAreFreeSoon: with the heartbeats that the nodes really have.
+func TestAKilledNodesPlacesAreFreeSoon(t *testing.T) {
+	addr := storetest.Start(t).Addr
+	var living atomic.Pointer[[]string]
+	living.Store(&[]string{})
+	alive := func(s *store.Store, name string) func() { // beats as the program does
+		nodes, ticker := store.NewNodes(s), time.NewTicker(500*time.Millisecond)
+		ctx, cancel := context.WithCancel(t.Context())
+		var beating sync.WaitGroup
+		beating.Go(func() {
+			for ; ctx.Err() == nil; <-ticker.C {
+				all, err := nodes.Beat(ctx, store.Node{Name: name})
+				if err != nil {
+					continue
+				}
+				var names []string
+				for _, n := range all {
+					if n.Alive {
+						names = append(names, n.Name)
+					}
+				}
+				living.Store(&names)
+			}
+		})
+		return sync.OnceFunc(func() {
+			cancel()
+			beating.Wait()
+		})
+	}
+	peers := func() []string { return *living.Load() }
+	one, two := storetest.Open(t, addr), storetest.Open(t, addr)
+	endA, endB := alive(one, "a"), alive(two, "b")
+	defer endA()
+	defer endB()
+	a, kill := gateway(t, "a", one, peers)
+	b, _ := gateway(t, "b", two, peers)
+	await(t, func() bool { return len(peers()) == 2 && len(b.peers.heard()) == 1 })
+	for i := range 2 {
+		if v := ring(a, fmt.Sprint("c", i), 1); v.Lease == nil {
+			t.Fatalf("%+v", v)
+		}
+	}
+	if v := ring(b, "c2", 1); v.Lease != nil {
+		t.Fatalf("%+v", v)
+	}
+	endA()
+	kill()
+	died := time.Now()
+	await(t, func() bool {
+		v := ring(b, "c2", 1)
+		if v.Lease != nil {
+			v.Lease.Release()
+		}
+		return v.Lease != nil
+	})
+	t.Logf("free %v after the death; by themselves they would have ended after up to %v", time.Since(died), b.policy.Concurrency.Lease)
 }
