@@ -28,7 +28,11 @@ func doctorCmd(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			found := ops.Examine(cmd.Context(), inputs(cfg))
+			in, err := inputs(cfg)
+			if err != nil {
+				return err
+			}
+			found := ops.Examine(cmd.Context(), in)
 			write := ops.WriteTable
 			if asJSON {
 				write = ops.WriteJSON
@@ -47,7 +51,7 @@ func doctorCmd(o *options) *cobra.Command {
 }
 
 // inputs are the parts of a configuration that the doctor looks at.
-func inputs(cfg config.Config) ops.Inputs {
+func inputs(cfg config.Config) (ops.Inputs, error) {
 	in := ops.Inputs{
 		Ports: []ops.Port{
 			{Network: "udp", Address: cfg.SIP.Carriers.Listen, For: "sip.carriers"},
@@ -64,7 +68,10 @@ func inputs(cfg config.Config) ops.Inputs {
 		Prompts:   func() ([]string, error) { return missing(cfg) },
 	}
 	if !cfg.Store.Embedded() {
-		in.Redis = func(ctx context.Context) (time.Time, error) { return redisTime(ctx, cfg) }
+		in.Redis = func(ctx context.Context) (time.Time, error) {
+			return redis(cfg, func(s *store.Store) (time.Time, error) { return s.Now(ctx) })
+		}
+		in.RedisServer = func(ctx context.Context) (ops.RedisServer, error) { return describeRedis(ctx, cfg) }
 	}
 	if len(cfg.Recording.Recipients) > 0 {
 		in.Recipients = func() error {
@@ -72,7 +79,48 @@ func inputs(cfg config.Config) ops.Inputs {
 			return err
 		}
 	}
-	return in
+	if cfg.Nodes.Clustered() {
+		var err error
+		if in.Cluster, err = clusterInputs(cfg); err != nil {
+			return in, err
+		}
+		in.Ports = append(in.Ports, ops.Port{Network: "tcp", Address: cfg.Nodes.Listen, For: "nodes"},
+			ops.Port{Network: "tcp", Address: cfg.SIP.Nodes.Listen, For: "sip.nodes"})
+	}
+	return in, nil
+}
+
+// clusterInputs are what the doctor compares with the other gateways.
+func clusterInputs(cfg config.Config) (*ops.ClusterInputs, error) {
+	same, err := cfg.Hash()
+	if err != nil {
+		return nil, err
+	}
+	policy, err := cfg.PolicyHash()
+	if err != nil {
+		return nil, err
+	}
+	return &ops.ClusterInputs{SecretFile: cfg.Nodes.SecretFile, Config: same, Policy: policy,
+		TLS:   cfg.Nodes.TLS.CertFile != "" && cfg.SIP.Nodes.TLS.CertFile != "",
+		Peers: func(ctx context.Context) ([]ops.PeerNode, error) { return peers(ctx, cfg) }}, nil
+}
+
+// peers is the other gateways that Redis lists.
+func peers(ctx context.Context, cfg config.Config) ([]ops.PeerNode, error) {
+	all, err := redis(cfg, func(s *store.Store) ([]store.Node, error) { return store.NewNodes(s).List(ctx) })
+	var out []ops.PeerNode
+	for _, n := range all {
+		if n.Name != cfg.Session.Node {
+			out = append(out, ops.PeerNode{Name: n.Name, Version: n.Version, Config: n.ConfigHash, Policy: n.PolicyHash, API: n.API, SIP: n.SIP, Alive: n.Alive})
+		}
+	}
+	return out, err
+}
+
+func describeRedis(ctx context.Context, cfg config.Config) (ops.RedisServer, error) {
+	said, err := redis(cfg, func(s *store.Store) (store.Server, error) { return s.Server(ctx) })
+	return ops.RedisServer{Policy: said.Policy, MaxMemory: said.MaxMemory, AOF: said.AOF,
+		Spare: cfg.Store.Mode != store.Single || said.Replicas > 0}, err
 }
 
 func missing(cfg config.Config) ([]string, error) {
@@ -83,11 +131,12 @@ func missing(cfg config.Config) ([]string, error) {
 	return nil, err
 }
 
-func redisTime(ctx context.Context, cfg config.Config) (time.Time, error) {
+// redis asks the Redis of a configuration.
+func redis[T any](cfg config.Config, ask func(*store.Store) (T, error)) (out T, err error) {
 	s, err := store.New(cfg.Store, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
-		return time.Time{}, err
+		return out, err
 	}
-	defer func() { _ = s.Client().Close() }()
-	return s.Now(ctx)
+	defer func() { _ = errors.Join(s.Client().Close(), s.Blocking().Close()) }()
+	return ask(s)
 }

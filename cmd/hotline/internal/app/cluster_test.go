@@ -9,8 +9,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/hotline12345/gateway/cmd/hotline/internal/config"
 	"github.com/hotline12345/gateway/cmd/hotline/internal/console"
@@ -38,32 +41,35 @@ func newCluster(t *testing.T) *cluster {
 
 func (c *cluster) start(name string) (a *App, stop func()) {
 	c.t.Helper()
-	cfg, err := config.Load("", []string{"data=" + c.t.TempDir(), "session.node=" + name,
+	a, stop, err := c.begin(name, c.t.TempDir())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(stop)
+	return a, stop
+}
+
+func (c *cluster) begin(name, data string) (a *App, stop func(), err error) {
+	cfg, err := config.Load("", []string{"data=" + data, "session.node=" + name,
 		"sip.carriers.listen=127.0.0.1:0", "sip.phones.listen=127.0.0.1:0", "http.listen=127.0.0.1:0",
 		"store.addrs=[" + c.redis.Addr + "]", "store.timeout=250ms",
 		"nodes.secret_file=" + c.secret, "nodes.listen=127.0.0.1:0", "sip.nodes.listen=127.0.0.1:0"})
 	if err != nil {
-		c.t.Fatal(err)
+		return nil, nil, err
 	}
 	if a, err = New(c.t.Context(), cfg, slog.New(slog.DiscardHandler)); err != nil {
-		c.t.Fatal(err)
+		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
-	stop = func() {
-		if cancel == nil {
-			return
-		}
+	return a, sync.OnceFunc(func() {
 		cancel()
-		cancel = nil
 		a.EndNow()
 		if err := <-ended; err != nil {
 			c.t.Errorf("%s: %v", name, err)
 		}
-	}
-	c.t.Cleanup(stop)
-	return a, stop
+	}), nil
 }
 
 func soon(t *testing.T, what string, is func() bool) {
@@ -197,16 +203,24 @@ func TestDrainByOrder(t *testing.T) {
 func TestOneGatewayMakesThePeople(t *testing.T) {
 	c := newCluster(t)
 	all := make([]*App, 3)
-	done := make(chan int)
+	var g errgroup.Group
 	for i := range all {
-		go func() {
-			all[i], _ = c.start(fmt.Sprintf("n%d", i+1))
-			done <- i
-		}()
+		data := t.TempDir()
+		g.Go(func() error {
+			a, stop, err := c.begin(fmt.Sprintf("n%d", i+1), data)
+			if err == nil {
+				t.Cleanup(stop)
+			}
+			all[i] = a
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
 	}
 	makers := 0
-	for range all {
-		if a := all[<-done]; len(a.Newcomers) > 0 {
+	for _, a := range all {
+		if len(a.Newcomers) > 0 {
 			makers++
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hotline12345/gateway/internal/session"
+	"github.com/hotline12345/gateway/queue"
 )
 
 // The acts of this file are for a program that runs a gateway of its own and plays the people at it, as
@@ -80,6 +81,16 @@ func (a *App) live(id string) (session.View, bool) {
 		}
 	}
 	return session.View{}, false
+}
+
+// CallBacks are the callers who are owed a call back, or those of the last days who are not any more.
+func (a *App) CallBacks(ctx context.Context, closed bool) ([]queue.CallBack, error) {
+	return callBacks{a}.List(ctx, closed)
+}
+
+// CallBack calls one of them back, as the agent's page does; see [session.Manager.CallBack].
+func (a *App) CallBack(ctx context.Context, task, person string) (callID string, err error) {
+	return callBacks{a}.Call(ctx, task, person)
 }
 
 // Suspend sets a measure on a number, and returns its decision.

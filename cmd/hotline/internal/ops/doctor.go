@@ -19,17 +19,20 @@ import (
 // Inputs is what the doctor looks at. A nil function, an empty list or a zero is left out, and the
 // finding says so.
 type Inputs struct {
-	Redis      func(context.Context) (time.Time, error) // answers with its clock
-	Ports      []Port                                   // that the gateway will take
-	Prompts    func() ([]string, error)                 // what is missing, as language/identity
-	DataDir    string                                   // where recordings and the journal lie
-	MinFree    uint64                                   // bytes that DataDir must have free
-	Calls      int                                      // the most calls at once
-	Conns      int                                      // the most TCP connections at once, of all listeners
-	Buffer     int                                      // bytes of receive buffer that a socket is to have
-	RTPPairs   int                                      // pairs of RTP ports
-	Emergency  *EmergencyPlan
-	Recipients func() error // nil when the keys that recordings are sealed to can be read
+	Redis func(context.Context) (time.Time, error) // answers with its clock
+	// RedisServer is what Redis says of itself.
+	RedisServer func(context.Context) (RedisServer, error)
+	Cluster     *ClusterInputs           // nil for a gateway that stands alone
+	Ports       []Port                   // that the gateway will take
+	Prompts     func() ([]string, error) // what is missing, as language/identity
+	DataDir     string                   // where recordings and the journal lie
+	MinFree     uint64                   // bytes that DataDir must have free
+	Calls       int                      // the most calls at once
+	Conns       int                      // the most TCP connections at once, of all listeners
+	Buffer      int                      // bytes of receive buffer that a socket is to have
+	RTPPairs    int                      // pairs of RTP ports
+	Emergency   *EmergencyPlan
+	Recipients  func() error // nil when the keys that recordings are sealed to can be read
 }
 
 // Port is an address that must be free.
@@ -82,6 +85,8 @@ type examination struct {
 func examinations() []examination {
 	return []examination{
 		{"redis", "Redis answers", lookRedis},
+		{"redis_keeping", "Redis keeps what it is given", lookKeeping},
+		{"redis_spare", "Another Redis takes over", lookSpare},
 		{"clock", "The clock is right", lookClock},
 		{"ports", "The ports are free", lookPorts},
 		{"prompts", "The prompts are complete", lookPrompts},
@@ -92,6 +97,9 @@ func examinations() []examination {
 		{"rtp", "There are RTP ports for every call", lookRTP},
 		{"emergency", "The emergency routes are what they should be", lookEmergency},
 		{"recipients", "Recordings can be sealed", lookRecipients},
+		{"secret", "The cluster's secret is kept", lookSecret},
+		{"peers", "The other gateways can be reached", lookPeers},
+		{"alike", "The gateways are set up alike", lookAlike},
 	}
 }
 
