@@ -19,10 +19,7 @@ const (
 
 type metrics struct {
 	calls, limit, kept prometheus.Gauge
-	relays             prometheus.Gauge
-	relayed            *prometheus.CounterVec
-	nodeDials          *prometheus.CounterVec
-	nodesLost          prometheus.Counter
+	nodes              *nodeMetrics
 	reserved           prometheus.Counter
 	refused            *prometheus.CounterVec
 	dropped            *prometheus.CounterVec
@@ -62,10 +59,7 @@ func newMetrics(reg prometheus.Registerer, trunks []string) *metrics {
 		calls:         gauge("calls", "Incoming calls that have not ended."),
 		limit:         gauge("calls_limit", "Cap on the incoming calls of the gateway."),
 		kept:          gauge("calls_kept", "Part of the cap that is kept for emergencies."),
-		relays:        gauge("relays", "Calls of other gateways that ring or talk at a phone of this one."),
-		relayed:       counters("sip_relays_total", "Calls of other gateways for a phone of this one.", "result"),
-		nodeDials:     counters("sip_node_dials_total", "Calls to a phone by the gateway that it is registered at.", "result"),
-		nodesLost:     counter("node_legs_lost_total", "Legs that were ended because their gateway had died."),
+		nodes:         newNodeMetrics(reg),
 		reserved:      counter("calls_reserve_total", "Calls that were answered for the emergency exit alone."),
 		refused:       counters("sip_calls_refused_total", "Calls refused before they were handled.", "why"),
 		dropped:       counters("sip_gate_dropped_total", "Messages dropped before they were parsed.", "place", "why"),
@@ -85,11 +79,6 @@ func newMetrics(reg prometheus.Registerer, trunks []string) *metrics {
 		m.dropped.WithLabelValues(string(p), "unknown_source")
 		m.dropped.WithLabelValues(string(p), "rate")
 	}
-	for _, r := range trunk.Results() {
-		m.relayed.WithLabelValues(string(r))
-		m.nodeDials.WithLabelValues(string(r))
-	}
-	m.nodeDials.WithLabelValues(unreachable)
 	for _, t := range append([]string{phonesLabel, nodesLabel, otherLabel}, trunks...) {
 		for _, method := range methods {
 			for _, class := range classes {
@@ -104,7 +93,38 @@ func newMetrics(reg prometheus.Registerer, trunks []string) *metrics {
 	}
 	if reg != nil {
 		reg.MustRegister(m.calls, m.limit, m.kept, m.reserved, m.refused, m.dropped, m.responses, m.digitsDropped,
-			m.eventsDropped, m.panics, m.stale, m.jitter, m.loss, m.oneWay, m.relays, m.relayed, m.nodeDials, m.nodesLost)
+			m.eventsDropped, m.panics, m.stale, m.jitter, m.loss, m.oneWay)
+	}
+	return m
+}
+
+// nodeMetrics are the counters of the node trunk.
+type nodeMetrics struct {
+	relays  prometheus.Gauge
+	relayed *prometheus.CounterVec
+	dials   *prometheus.CounterVec
+	lost    prometheus.Counter
+}
+
+func newNodeMetrics(reg prometheus.Registerer) *nodeMetrics {
+	results := func(name, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hotline_sip_" + name, Help: help}, []string{"result"})
+	}
+	m := &nodeMetrics{
+		relays: prometheus.NewGauge(prometheus.GaugeOpts{Name: "hotline_sip_relays",
+			Help: "Calls of other gateways that ring or talk at a phone of this one."}),
+		relayed: results("relays_total", "Calls of other gateways for a phone of this one."),
+		dials:   results("node_dials_total", "Calls to a phone by the gateway that it is registered at."),
+		lost: prometheus.NewCounter(prometheus.CounterOpts{Name: "hotline_sip_node_legs_lost_total",
+			Help: "Legs that were ended because their gateway had died."}),
+	}
+	for _, r := range trunk.Results() {
+		m.relayed.WithLabelValues(string(r))
+		m.dials.WithLabelValues(string(r))
+	}
+	m.dials.WithLabelValues(unreachable)
+	if reg != nil {
+		reg.MustRegister(m.relays, m.relayed, m.dials, m.lost)
 	}
 	return m
 }

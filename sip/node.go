@@ -71,6 +71,15 @@ func signed(c tls.ConnectionState, authority *x509.CertPool) error {
 	return err
 }
 
+// alive tells whether another gateway lives.
+func (s *Switch) alive(node string) bool {
+	if s.deps.Peers == nil {
+		return false
+	}
+	_, alive := s.deps.Peers(node)
+	return alive
+}
+
 // nodeLine is the listener that other gateways are called from.
 func (s *Switch) nodeLine() (*line, error) {
 	if s.tls != nil {
@@ -132,7 +141,7 @@ func (s *Switch) lookAfter(ctx context.Context, node string, q *silence, legs []
 	}
 	s.log.Warn("a gateway has died; its calls are ended here", "node", node, "calls", len(legs))
 	for _, l := range legs {
-		s.metrics.nodesLost.Inc()
+		s.metrics.nodes.lost.Inc()
 		s.work.Go(func() { l.end(call.Ended{Cause: call.CauseTempUnavailable, Reason: call.EndNodeLost}) })
 	}
 }

@@ -151,7 +151,7 @@ func (d *dialling) byNode(ctx context.Context, w *way, steps chan<- call.Progres
 	if err != nil && ctx.Err() == nil && errors.Is(context.Cause(attempt), errSilent) {
 		err = &call.DialError{Cause: call.CauseNoResponse, Err: errSilent}
 	}
-	d.sw.metrics.nodeDials.WithLabelValues(nodeResult(w, err)).Inc()
+	d.sw.metrics.nodes.dials.WithLabelValues(nodeResult(w, err)).Inc()
 	return c, err
 }
 

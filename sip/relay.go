@@ -77,7 +77,7 @@ func (s *Switch) phoneHere(ctx context.Context, extension, id string) (registrar
 // run rings the phone, joins the two, and keeps them joined until one of them ends. It is the handler of
 // the caller's leg, which is ended when it returns.
 func (r *relay) run(ctx context.Context, _ call.Leg, _ *call.Checkpoint) {
-	m := r.sw.metrics
+	m := r.sw.metrics.nodes
 	m.relays.Inc()
 	defer m.relays.Dec()
 	result := r.ring(ctx)

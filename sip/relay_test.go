@@ -63,7 +63,7 @@ func until(t *testing.T, what string, so func() bool) {
 }
 
 func relays(w *wire, result string) float64 {
-	return testutil.ToFloat64(w.sw.metrics.relayed.WithLabelValues(result))
+	return testutil.ToFloat64(w.sw.metrics.nodes.relayed.WithLabelValues(result))
 }
 
 func TestCallerHearsTheAgentOfAnotherGateway(t *testing.T) {
@@ -89,7 +89,7 @@ func TestCallerHearsTheAgentOfAnotherGateway(t *testing.T) {
 	if info := leg.Info(); info.Extension != "1001" || info.Trunk != "" || info.Token != "abc" || info.Codec != call.PCMA {
 		t.Errorf("%+v", info)
 	}
-	if n := testutil.ToFloat64(f.nodes["n2"].sw.metrics.relays); n != 1 {
+	if n := testutil.ToFloat64(f.nodes["n2"].sw.metrics.nodes.relays); n != 1 {
 		t.Errorf("%v relays", n)
 	}
 	f.nodes["n2"].mu.Lock()
@@ -106,7 +106,7 @@ func TestCallerHearsTheAgentOfAnotherGateway(t *testing.T) {
 		t.Errorf("the phone was told\n%s", m.Raw)
 	}
 	until(t, "the relay is over", func() bool {
-		return testutil.ToFloat64(f.nodes["n2"].sw.metrics.relays) == 0 && relays(f.nodes["n2"], "answered") == 1
+		return testutil.ToFloat64(f.nodes["n2"].sw.metrics.nodes.relays) == 0 && relays(f.nodes["n2"], "answered") == 1
 	})
 }
 
@@ -300,7 +300,7 @@ func TestNextGatewayIsTried(t *testing.T) {
 	agent := f.agent("1001", "n2", "n3")
 	f.move("n3", silentPort(t)) // frozen: it lives for the cluster, and does not answer
 	onlyRing(t, f, "n1", "n2", agent)
-	if n := testutil.ToFloat64(f.nodes["n1"].sw.metrics.nodeDials.WithLabelValues(unreachable)); n != 1 {
+	if n := testutil.ToFloat64(f.nodes["n1"].sw.metrics.nodes.dials.WithLabelValues(unreachable)); n != 1 {
 		t.Errorf("%v unreachable", n)
 	}
 	f.move("n3", f.nodes["n3"].sw.NodeAddr())
@@ -460,7 +460,7 @@ func TestPhoneIsFreedOfADeadGateway(t *testing.T) {
 	if m := <-agent.ended; !strings.HasPrefix(m.Get("Reason"), "Q.850;cause=41") {
 		t.Errorf("the phone was told\n%s", m.Raw)
 	}
-	if n := testutil.ToFloat64(sw.metrics.nodesLost); n != 1 {
+	if n := testutil.ToFloat64(sw.metrics.nodes.lost); n != 1 {
 		t.Errorf("%v legs lost", n)
 	}
 }

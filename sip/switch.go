@@ -48,8 +48,8 @@ type Deps struct {
 	// NodeSecret is what the gateways of a cluster prove themselves with to one another, 32 bytes. It must
 	// be set when Config.Nodes listens.
 	NodeSecret []byte
-	// OnRegistered and OnExpired are told when an extension has a phone again, or none any more. They
-	// must not block, and may be nil.
+	// OnRegistered is told when an extension has a phone at this node again, OnExpired when it has none any
+	// more at any node that lives. They must not block, and may be nil.
 	OnRegistered, OnExpired func(extension string)
 	// Trace gets each SIP message of a call, numbers and keys masked; callID is the leg's identity
 	// (Info.ID). It must not block, and may be nil.
@@ -129,7 +129,7 @@ func New(cfg Config, deps Deps) (*Switch, error) {
 	}
 	s.registrar, err = registrar.New(cfg.Registrar, registrar.Deps{Log: deps.Log, Registerer: deps.Registerer,
 		Credentials: deps.Credentials, Bindings: deps.Bindings, Node: deps.Node,
-		OnRegistered: deps.OnRegistered, OnExpired: deps.OnExpired})
+		Alive: s.alive, OnRegistered: deps.OnRegistered, OnExpired: deps.OnExpired})
 	if err != nil {
 		return nil, fmt.Errorf("registrar.%w", err)
 	}

@@ -14,6 +14,8 @@
 //     offer is always unanswered there (RFC 3311 section 5.2). In a confirmed dialog it is a re-INVITE.
 //   - A To-tag is known before the transaction is made: it is derived from Call-ID, From-tag and
 //     branch, so that 487 and the 200 to a CANCEL carry it (RFC 3261 section 9.2).
+//   - A CANCEL that comes before its INVITE is held for a second, since the two may be handed over in any
+//     order; RFC 3261 section 9.2 answers it 481 at once.
 //   - An offer before our ACK came, or before [Call.OnOffer] was set, is answered 491: ask again.
 //   - A REFER's subscription begins with the NOTIFY that ends it (RFC 3515 section 2.4.4 wants one at
 //     once as well; phones do without).

@@ -6,6 +6,10 @@
 // that a captured request cannot be sent again. A source that guesses is locked out for a while; an
 // unknown extension gets what a wrong password gets, in the same time.
 //
+// Several nodes share their phones ([Shared]): each keeps its own, writes them to a [Remote] in the
+// background, and reads the others' there. A phone that registers at two nodes has a binding at each;
+// [Binding.Phone] tells that they are of one phone.
+//
 // Deviations: a request without qop (RFC 2069 clients) is refused, since it could be replayed; Path
 // (RFC 3327) is not supported, and a phone is reached where its REGISTER came from when its Contact
 // names another host.

@@ -26,8 +26,10 @@ type Deps struct {
 	Credentials Credentials
 	Bindings    Bindings
 	Node        string // the name of this node, kept with each binding
-	// OnRegistered is told when an extension has a phone again, OnExpired when it has none any more (it
-	// took leave, or did not register in time). They must not block, and may be nil.
+	// Alive tells whether another node lives; nil takes every node for living. It must not block.
+	Alive func(node string) bool
+	// OnRegistered is told when an extension has a phone at this node again, OnExpired when it has none any
+	// more at any node (it took leave, or did not register in time). They must not block, and may be nil.
 	OnRegistered func(extension string)
 	OnExpired    func(extension string)
 }
@@ -59,6 +61,9 @@ func New(cfg Config, deps Deps) (*Registrar, error) {
 	}
 	if deps.OnExpired == nil {
 		deps.OnExpired = none
+	}
+	if deps.Alive == nil {
+		deps.Alive = func(string) bool { return true }
 	}
 	r := &Registrar{
 		cfg: cfg, deps: deps, log: deps.Log, creds: deps.Credentials, bindings: deps.Bindings,
@@ -310,13 +315,15 @@ func (r *Registrar) apply(ctx context.Context, ext string, changes []change, old
 }
 
 // tell tells that an extension's first phone came to this node, or that the last one left and none is at
-// another node. It may wait for the other nodes' phones to be read, so r.mu is not held.
+// another node that lives. It may wait for the other nodes' phones to be read, so r.mu is not held.
 func (r *Registrar) tell(ctx context.Context, ext string, had bool) {
 	switch has := r.mine.has(ext); {
 	case !had && has:
 		r.deps.OnRegistered(ext)
 	case had && !has:
-		if elsewhere, err := r.bindings.Get(ctx, ext); err != nil || len(elsewhere) == 0 {
+		all, err := r.bindings.Get(ctx, ext)
+		elsewhere := slices.ContainsFunc(all, func(b Binding) bool { return r.deps.Alive(b.Node) })
+		if err != nil || !elsewhere {
 			r.deps.OnExpired(ext)
 		}
 	}
