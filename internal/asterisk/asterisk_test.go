@@ -3,6 +3,7 @@ package asterisk
 import (
 	"context"
 	"errors"
+	"flag"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -74,6 +75,7 @@ func newWireOn(t *testing.T, ast *asterisktest.Server, prepare func(*Switch)) *w
 	go func() { served <- sw.Serve(serving, w.handle) }()
 	t.Cleanup(func() {
 		end()
+		sw.EndAll(call.CauseNormal) // of a test that failed
 		if err := <-served; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
@@ -277,7 +279,30 @@ func (p *person) PickUp() {
 
 func TestConformance(t *testing.T) {
 	ast := asterisktest.Start(t, "n1", "127.0.0.1:9")
-	calltest.Run(t, func(t *testing.T, body func(*testing.T, func(*testing.T) calltest.Harness)) {
-		body(t, func(t *testing.T) calltest.Harness { return newWire(t, ast) })
+	shown := calltest.Run(t, func(t *testing.T, body func(*testing.T, func(*testing.T) calltest.Harness)) {
+		body(t, func(t *testing.T) calltest.Harness {
+			w, cable := over(t, ast)
+			return mortal{w, cable, ast}
+		})
+	})
+	calltest.Column(t, "../../docs/backends.md", "asterisk", shown, *update)
+}
+
+var update = flag.Bool("update", false, "write docs/backends.md anew")
+
+// mortal is a wire that can die as a killed gateway does: nothing of it reaches Asterisk any more.
+type mortal struct {
+	*wire
+	cable *cable
+	ast   *asterisktest.Server // by the way that is not cut
+}
+
+// Restart implements [calltest.Restarter].
+func (m mortal) Restart(load func(string) (*call.Checkpoint, bool)) calltest.Harness {
+	m.cable.set(true)
+	return newWireOn(m.t, m.ast, func(s *Switch) {
+		if err := s.Adopt(m.t.Context(), load); err != nil {
+			m.t.Fatal(err)
+		}
 	})
 }

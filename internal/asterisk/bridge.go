@@ -115,7 +115,7 @@ func (b *bridge) in(ctx context.Context, l *leg, m *member) error {
 	if err := direction(ctx, l.channel); err != nil {
 		return err
 	}
-	return b.sw.join(ctx, b.id, l.channel)
+	return l.between(ctx, func() error { return b.sw.join(ctx, b.id, l.channel) })
 }
 
 // mute keeps what a channel says from others, and unmute lets it through.
@@ -136,7 +136,7 @@ func (b *bridge) out(ctx context.Context, l *leg, m *member) {
 	case m.Role == call.Whisper:
 		b.hush(ctx, m)
 	default:
-		b.note(l, b.sw.part(ctx, b.id, l.channel))
+		b.note(l, l.between(ctx, func() error { return b.sw.part(ctx, b.id, l.channel) }))
 	}
 }
 
@@ -183,7 +183,7 @@ func (b *bridge) whisper(ctx context.Context, l *leg, m *member, staff []*leg) e
 		m.snoops = append(m.snoops, id)
 		spy = "none" // the first of them hears the whole
 	}
-	return b.sw.join(ctx, m.whisp, append([]string{l.channel}, m.snoops...)...)
+	return l.between(ctx, func() error { return b.sw.join(ctx, m.whisp, append([]string{l.channel}, m.snoops...)...) })
 }
 
 // hush ends a whisperer's own bridge.

@@ -30,13 +30,13 @@ type leg struct {
 	progress func(step call.Progress) // of a call that we place; nil otherwise
 
 	asked   atomic.Bool // of Asterisk; a call that we place is not there before
-	playing sync.Mutex  // held while one playback takes the place of another
+	playing sync.Mutex  // held while one playback takes the place of another; guards rounds
+	rounds  int         // of playbacks
 
 	mu       sync.Mutex
 	answered bool
 	media    bool
 	play     *playback
-	rounds   int // of playbacks
 	bridge   *bridge
 	closing  *call.Ended // by us; the hang-up is on its way
 	stats    call.MediaStats

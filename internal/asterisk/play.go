@@ -2,6 +2,7 @@ package asterisk
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"time"
@@ -18,6 +19,7 @@ const (
 // playback is what a leg is played.
 type playback struct {
 	id       string
+	media    []string
 	over     chan struct{} // closed when Asterisk says that it ended
 	replaced chan struct{} // closed when another took its place
 }
@@ -61,8 +63,8 @@ func repeated(media []string, clips []*call.Clip) []string {
 // once plays media to its end. after is the round before it in a loop: should another playback have taken
 // the loop's place since, this one does not begin.
 func (l *leg) once(ctx context.Context, after *playback, media []string) (*playback, error) {
-	p := &playback{over: make(chan struct{}), replaced: make(chan struct{})}
-	if err := l.begin(ctx, after, p, media); err != nil {
+	p := &playback{media: media, over: make(chan struct{}), replaced: make(chan struct{})}
+	if err := l.begin(ctx, after, p); err != nil {
 		return p, err
 	}
 	select {
@@ -83,7 +85,7 @@ func (l *leg) once(ctx context.Context, after *playback, media []string) (*playb
 }
 
 // begin starts a playback in the place of the one that runs.
-func (l *leg) begin(ctx context.Context, after, p *playback, media []string) error {
+func (l *leg) begin(ctx context.Context, after, p *playback) error {
 	l.playing.Lock()
 	defer l.playing.Unlock()
 	l.mu.Lock()
@@ -93,8 +95,6 @@ func (l *leg) begin(ctx context.Context, after, p *playback, media []string) err
 		return call.ErrReplaced
 	}
 	l.play = p
-	l.rounds = (l.rounds + 1) % playbackNames
-	p.id = l.playback(l.rounds)
 	l.mu.Unlock()
 	switch {
 	case l.ctx.Err() != nil:
@@ -102,19 +102,52 @@ func (l *leg) begin(ctx context.Context, after, p *playback, media []string) err
 	case !ready:
 		return call.ErrNotAnswered
 	}
-	l.sw.mu.Lock()
-	l.sw.plays[p.id] = p.over
-	l.sw.mu.Unlock()
 	if old != nil && old != after {
 		close(old.replaced)
 		l.delete(old)
 	}
-	err := l.sw.api.post(ctx, "/channels/"+l.channel+"/play/"+p.id, nil, map[string]any{"media": media})
+	return l.ask(ctx, p)
+}
+
+// ask has Asterisk play; l.playing is held.
+func (l *leg) ask(ctx context.Context, p *playback) error {
+	l.rounds = (l.rounds + 1) % playbackNames
+	p.id = l.playback(l.rounds)
+	l.sw.mu.Lock()
+	l.sw.plays[p.id] = p.over
+	l.sw.mu.Unlock()
+	err := l.sw.api.post(ctx, "/channels/"+l.channel+"/play/"+p.id, nil, map[string]any{"media": p.media})
 	if err != nil {
 		l.sw.played(p.id)
 		return l.cause(err)
 	}
 	return nil
+}
+
+// between does what Asterisk does on a channel only when it plays nothing, such as a move to a bridge. What
+// played begins again after it.
+func (l *leg) between(ctx context.Context, do func() error) error {
+	l.playing.Lock()
+	defer l.playing.Unlock()
+	l.mu.Lock()
+	p := l.play
+	l.mu.Unlock()
+	if p == nil || !l.sw.interrupt(p.id) {
+		return do()
+	}
+	if err := l.sw.api.del(ctx, "/playbacks/"+p.id, nil); err != nil {
+		return err
+	}
+	return errors.Join(do(), l.ask(ctx, p))
+}
+
+// interrupt forgets a playback that runs, so that its end is not taken for that of what was to be played.
+func (s *Switch) interrupt(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, runs := s.plays[id]
+	delete(s.plays, id)
+	return runs
 }
 
 // playbackNames is how many identities the playbacks of a leg have by turns. They are few, so that an adopted

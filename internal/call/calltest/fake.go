@@ -165,6 +165,7 @@ type playing struct {
 	clips []*call.Clip
 	at    int // samples into the whole
 	loop  bool
+	hold  bool // the bridge's, not the leg's own
 	done  chan error
 }
 

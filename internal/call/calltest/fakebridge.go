@@ -41,7 +41,7 @@ func (b *bridge) Add(cl call.Leg, m call.Member) error {
 
 // unhold ends hold music that Hold began; l.mu is held.
 func unhold(l *leg) {
-	if l.play != nil && l.play.loop {
+	if l.play != nil && l.play.hold {
 		l.play.done <- call.ErrReplaced
 		l.play = nil
 	}
@@ -83,7 +83,7 @@ func (b *bridge) Hold(cl call.Leg, clips ...*call.Clip) error {
 	b.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.play = &playing{clips: clips, loop: true, done: make(chan error, 1)}
+	l.play = &playing{clips: clips, loop: true, hold: true, done: make(chan error, 1)}
 	return nil
 }
 

@@ -50,43 +50,66 @@ var (
 // bench is a backend that serves one handler in a test.
 type bench struct {
 	Harness
-	t *testing.T
+	t      *testing.T
+	unable bool // the backend does not offer what the case is about
 }
+
+// Restarter is a harness whose backend's legs outlive the gateway's process.
+type Restarter interface {
+	Harness
+	// Restart ends the gateway as a kill does, and returns the next one on the same wire: it takes up the
+	// legs for which load has a checkpoint.
+	Restart(load func(legID string) (*call.Checkpoint, bool)) Harness
+}
+
+// Shown is what a run of the suite showed of a backend, by case.
+type Shown map[string]bool
 
 // Run is the suite. The func run runs one case, in a synctest bubble if the backend allows; it calls body
 // with a maker of the harness.
-func Run(t *testing.T, run func(t *testing.T, body func(t *testing.T, harness func(t *testing.T) Harness))) {
-	cases := []struct {
-		name string
-		body func(b *bench)
-	}{
-		{"answer and remote hang-up", remoteHangup},
-		{"local hang-up", localHangup},
-		{"reject", reject},
-		{"a returning handler hangs up", handlerReturns},
-		{"a panic ends its call alone", panics},
-		{"digits in order", digits},
-		{"a prompt is heard to its end", prompt},
-		{"a prompt replaces another", replace},
-		{"a prompt ends with its context", promptCancelled},
-		{"a tap hears both sides", tapped},
-		{"a bridge carries both ways", bridged},
-		{"three in a bridge", three},
-		{"a listener is not heard", listener},
-		{"a whisper reaches staff alone", whisper},
-		{"hold and return", hold},
-		{"hold by the party is told", held},
-		{"dial answered", dialAnswered},
-		{"dial refused", dialRefused},
-		{"dial given up", dialCancelled},
-	}
+func Run(t *testing.T, run func(t *testing.T, body func(t *testing.T, harness func(t *testing.T) Harness))) Shown {
+	shown := Shown{}
 	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
+		able := true
+		passed := t.Run(c.name, func(t *testing.T) {
 			run(t, func(t *testing.T, harness func(t *testing.T) Harness) {
-				c.body(&bench{Harness: harness(t), t: t})
+				b := &bench{Harness: harness(t), t: t}
+				c.body(b)
+				able = !b.unable
 			})
 		})
+		shown[c.name] = passed && able
 	}
+	return shown
+}
+
+// cases are the suite, in the order in which they are shown to people.
+var cases = []struct {
+	name string
+	body func(b *bench)
+}{
+	{"answer and remote hang-up", remoteHangup},
+	{"local hang-up", localHangup},
+	{"reject", reject},
+	{"a returning handler hangs up", handlerReturns},
+	{"a panic ends its call alone", panics},
+	{"digits in order", digits},
+	{"a prompt is heard to its end", prompt},
+	{"a prompt replaces another", replace},
+	{"a prompt ends with its context", promptCancelled},
+	{"a tap hears both sides", tapped},
+	{"a bridge carries both ways", bridged},
+	{"three in a bridge", three},
+	{"a listener is not heard", listener},
+	{"a whisper reaches staff alone", whisper},
+	{"hold and return", hold},
+	{"hold by the party is told", held},
+	{"dial answered", dialAnswered},
+	{"dial refused", dialRefused},
+	{"dial given up", dialCancelled},
+	{"a prompt in a bridge is heard by one alone", promptInBridge},
+	{"a leg that is played to moves to a bridge", movedWhilePlaying},
+	{"a call goes on after the gateway's restart", restarted},
 }
 
 // serve runs h for every call until the test's end.
@@ -447,4 +470,82 @@ func dialCancelled(b *bench) {
 		b.t.Errorf("given up with %v", err)
 	}
 	p.Cancelled()
+}
+
+func promptInBridge(b *bench) {
+	_, legs, p := b.room(talker, talker)
+	done := make(chan error, 1)
+	ctx, stop := context.WithCancel(legs[0].Context())
+	go func() { done <- legs[0].Loop(ctx, Clip("word", 500, 2*time.Second)) }()
+	b.hears(p[0], 500, true, "the caller of the prompt")
+	b.hears(p[0], 1100, false, "the caller of the agent meanwhile")
+	b.hears(p[1], 500, false, "the agent of the prompt")
+	stop()
+	<-done
+	b.hears(p[0], 1100, true, "the caller of the agent again")
+}
+
+func movedWhilePlaying(b *bench) {
+	leg, p := b.place()
+	far, q := b.join("1001")
+	ctx, stop := context.WithCancel(leg.Context())
+	done := make(chan error, 1)
+	go func() { done <- leg.Loop(ctx, Clip("music", 500, 2*time.Second)) }()
+	b.hears(p, 500, true, "the caller of the music")
+	br, err := b.Switch().Bridge(context.Background(), "test")
+	b.must(err)
+	b.must(br.Add(far, talker))
+	b.must(br.Add(leg, talker))
+	q.Speak(1100)
+	b.hears(p, 500, true, "the caller of the music, in the bridge")
+	stop()
+	<-done
+	b.hears(p, 1100, true, "the caller of the agent")
+	b.must(br.Close())
+}
+
+// restarted leaves a caller in the backend, as a kill of the gateway does; the next gateway takes the caller up.
+func restarted(b *bench) {
+	h, ok := b.Harness.(Restarter)
+	if !ok {
+		b.unable = true
+		return
+	}
+	legs := make(chan call.Leg, 1)
+	b.serve(func(leg call.Leg) {
+		b.must(leg.Answer(leg.Context()))
+		legs <- leg
+		_ = leg.Loop(leg.Context(), Clip("music", 500, 2*time.Second))
+	})
+	p := b.Call(info)
+	<-p.Answered()
+	first := (<-legs).Info()
+	next := &bench{t: b.t, Harness: h.Restart(func(id string) (*call.Checkpoint, bool) {
+		return &call.Checkpoint{CallID: id, LegID: id, Stage: "queue"}, id == first.ID
+	})}
+	adopted := make(chan call.Leg, 1)
+	ctx, stop := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() {
+		served <- next.Switch().Serve(ctx, func(_ context.Context, leg call.Leg, from *call.Checkpoint) {
+			if from == nil || from.Stage != "queue" {
+				b.t.Errorf("the call goes on from %+v", from)
+			}
+			adopted <- leg
+			_ = leg.Loop(leg.Context(), Clip("word", 900, 2*time.Second))
+		})
+	}()
+	leg := <-adopted
+	if got := leg.Info(); got.ID != first.ID || got.Caller.E164 != first.Caller.E164 || got.Called != first.Called {
+		b.t.Errorf("adopted %+v, was %+v", got, first)
+	}
+	b.hears(p, 900, true, "the caller of the next gateway")
+	p.Press("9")
+	if d := <-leg.Digits(); d.Key != '9' {
+		b.t.Errorf("pressed 9, told %c", d.Key)
+	}
+	p.Hang()
+	ended(leg)
+	stop()
+	b.must(<-served)
 }
