@@ -32,7 +32,7 @@ func load(t *testing.T, talks, waits int) {
 		t.Skip("a measurement; HOTLINE_BENCH=1 runs it")
 	}
 	const span = 30 * time.Second
-	g := newGateway(t, "ivr.flows="+toQueue(t), "ivr.default=queue", "sip.max_calls=2000", "sip.media.port_min=10000", "sip.media.port_max=17999",
+	g := newGateway(t, "store.addrs=["+startRedis(t).addr()+"]", "ivr.flows="+toQueue(t), "ivr.default=queue", "sip.max_calls=2000", "sip.media.port_min=10000", "sip.media.port_max=17999",
 		"queue.queues=[{name: default, display: {zh: 综合, en: General}, max_waiting: 2000, ring: 20s, wrapup: 0s}]",
 		"sip.trunks=[{name: loopback, sources: [127.0.0.0/8], identity: pai, max_calls: 2000}]")
 	people(t, g, 2001, talks)

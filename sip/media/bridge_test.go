@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"sync"
 	"testing"
@@ -290,7 +289,7 @@ func TestLatchOnSockets(t *testing.T) {
 		p.say(tone(aLaw, 440, 0, frame))
 	}
 	p.await("silence", func(got []packet) bool { return len(got) > 0 })
-	if _, ok := s.rtp.(*net.UDPConn); !ok {
+	if _, ok := s.rtp.(*udpSocket); !ok {
 		t.Error("no real socket")
 	}
 }

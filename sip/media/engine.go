@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -24,6 +24,10 @@ var ErrClosed = fmt.Errorf("media: the session is closed: %w", call.ErrLegGone)
 // portTries bounds how many ports are tried when other programs hold some of the range.
 const portTries = 32
 
+// maxPollers is how many goroutines read the sockets, where there are so many processors: each serves a
+// thousand legs and more.
+const maxPollers = 8
+
 // Deps are what an engine works with. Each may be left out.
 type Deps struct {
 	Log        *slog.Logger
@@ -39,7 +43,8 @@ type Engine struct {
 	metrics *metrics
 	ports   *portPool // nil: the kernel chooses
 	wheels  []*wheel
-	work    sync.WaitGroup // readers, taps, callbacks
+	pollers []*poller
+	work    sync.WaitGroup // taps, callbacks
 
 	mu       sync.Mutex
 	next     int // the wheel that the next stream goes to
@@ -47,7 +52,7 @@ type Engine struct {
 	closed   bool
 }
 
-// New makes an engine. Its streams move only while [Engine.Run] runs.
+// New makes an engine. Its streams move only while [Engine.Run] runs, which must be called.
 func New(cfg Config, deps Deps) (*Engine, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("media: %w", err)
@@ -62,9 +67,6 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
-	if e.listen == nil {
-		e.listen = listenUDP
-	}
 	most := wheelCapacity
 	if cfg.PortMin != 0 {
 		e.ports = newPortPool(cfg.PortMin, cfg.PortMax)
@@ -74,7 +76,23 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	for range (most + wheelCapacity - 1) / wheelCapacity {
 		e.wheels = append(e.wheels, newWheel(e.log, e.metrics))
 	}
-	return e, nil
+	return e, e.ownSockets()
+}
+
+// ownSockets reads the system's sockets by pollers, unless others are given.
+func (e *Engine) ownSockets() error {
+	if e.listen != nil {
+		return nil
+	}
+	e.listen = listenUDP
+	for range min(runtime.GOMAXPROCS(0), maxPollers) {
+		p, err := newPoller(e)
+		if err != nil {
+			return err
+		}
+		e.pollers = append(e.pollers, p)
+	}
+	return nil
 }
 
 // Scarce tells whether the ports that are left are for emergencies alone.
@@ -92,6 +110,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	for _, w := range e.wheels {
 		wheels.Go(func() { w.run(ctx) })
 	}
+	for _, p := range e.pollers {
+		wheels.Go(func() { p.run(ctx) })
+	}
 	<-ctx.Done()
 	wheels.Wait()
 	e.mu.Lock()
@@ -105,6 +126,9 @@ func (e *Engine) Run(ctx context.Context) error {
 		s.Close()
 	}
 	e.work.Wait()
+	for _, p := range e.pollers {
+		p.close()
+	}
 	return nil
 }
 
@@ -126,19 +150,18 @@ func (e *Engine) NewSession(opts SessionOptions) (*Session, error) {
 		e.metrics.noPorts.Inc()
 		return nil, fmt.Errorf("%w: %w", ErrNoPorts, err)
 	}
-	s := newSession(e, opts, asSocket(rtp, &e.cfg), asSocket(rtcp, &e.cfg))
+	s := newSession(e, opts, rtp, rtcp)
 	e.mu.Lock()
 	if e.closed {
 		e.mu.Unlock()
-		s.rtp.Close()
-		s.rtcp.Close()
+		_ = s.rtp.Close()
+		_ = s.rtcp.Close()
 		e.release(port, false)
 		return nil, ErrClosed
 	}
 	e.sessions[s] = struct{}{}
 	s.wheel = e.pickWheel()
-	s.readers.Go(s.readRTP)
-	s.readers.Go(s.readRTCP)
+	s.listen()
 	e.mu.Unlock()
 	e.metrics.sessions.Inc()
 	s.wheel.add(s)
@@ -146,7 +169,7 @@ func (e *Engine) NewSession(opts SessionOptions) (*Session, error) {
 }
 
 // open opens a pair of ports, stepping over those that other programs hold.
-func (e *Engine) open(emergency bool) (rtp, rtcp net.PacketConn, port int, err error) {
+func (e *Engine) open(emergency bool) (rtp, rtcp socket, port int, err error) {
 	err = errors.New("the pool is empty")
 	for range portTries {
 		if e.ports != nil {
@@ -156,7 +179,7 @@ func (e *Engine) open(emergency bool) (rtp, rtcp net.PacketConn, port int, err e
 			}
 			port = p
 		}
-		rtp, rtcp, err = openPair(context.Background(), e.listen, e.cfg.IP, port)
+		rtp, rtcp, err = e.openPair(port)
 		if err == nil {
 			e.countPorts()
 			return rtp, rtcp, port, nil

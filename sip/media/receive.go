@@ -147,16 +147,28 @@ func (r *receiver) count(h header, k kind, now time.Time) {
 	r.src.update(h, k == kindAudio, now)
 }
 
-// readRTP reads the RTP port until it closes.
-func (s *Session) readRTP() {
-	defer s.e.caught(s.opts.ID, "RTP reader")
-	s.read(s.rtp, s.receive)
+// listen begins to read both ports; the engine's lock is held.
+func (s *Session) listen() {
+	s.hear(s.rtp, s.receive)
+	s.hear(s.rtcp, s.receiveRTCP)
 }
 
-// readRTCP reads the RTCP port until it closes.
-func (s *Session) readRTCP() {
-	defer s.e.caught(s.opts.ID, "RTCP reader")
-	s.read(s.rtcp, s.receiveRTCP)
+func (s *Session) hear(from socket, take func([]byte, netip.AddrPort, time.Time)) {
+	u, ok := from.(*udpSocket)
+	if !ok {
+		s.readers.Go(func() {
+			defer s.e.caught(s.opts.ID, "RTP reader")
+			s.read(from, take)
+		})
+		return
+	}
+	p := s.e.pollers[s.e.next%len(s.e.pollers)]
+	x, err := p.add(s, u, take)
+	if err != nil {
+		s.log.Error("a media port cannot be read", "err", err)
+		return
+	}
+	s.polled = append(s.polled, x)
 }
 
 func (s *Session) read(from socket, take func([]byte, netip.AddrPort, time.Time)) {

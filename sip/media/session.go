@@ -57,7 +57,8 @@ type Session struct {
 	rtp, rtcp socket
 	port      int
 	wheel     *wheel
-	readers   sync.WaitGroup
+	polled    []*polled      // its ports, where a poller reads them
+	readers   sync.WaitGroup // where none does
 
 	rx      receiver
 	tx      sender
@@ -152,8 +153,11 @@ func (s *Session) Close() {
 		s.wheel.remove(s)
 		s.bye()
 		s.tx.stop()
-		s.rtp.Close()
-		s.rtcp.Close()
+		for _, x := range s.polled {
+			x.remove()
+		}
+		_ = s.rtp.Close() // nothing is lost with them
+		_ = s.rtcp.Close()
 		s.readers.Wait()
 		s.taps.close()
 		s.e.release(s.port, s.rx.heardAny())

@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// socket is what a session needs of a UDP socket; *net.UDPConn has it without allocating.
+// socket is what a session needs of a UDP socket: one of the system, or one in memory.
 type socket interface {
 	ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error)
 	WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error)
@@ -29,28 +29,31 @@ func listenUDP(ctx context.Context, addr netip.AddrPort) (net.PacketConn, error)
 	return config.ListenPacket(ctx, network, addr.String())
 }
 
-// asSocket marks a UDP socket with the DSCP and sizes its buffer, as far as the system lets us, and
-// wraps any other kind of connection.
-func asSocket(c net.PacketConn, cfg *Config) socket {
+// asSocket marks a UDP socket with the DSCP and sizes its buffer, as far as the system lets us, and takes
+// it away from the runtime when pollers read it. It wraps any other kind of connection.
+func (e *Engine) asSocket(c net.PacketConn) (socket, error) {
 	udp, ok := c.(*net.UDPConn)
 	if !ok {
-		return &packetSocket{PacketConn: c}
+		return &packetSocket{PacketConn: c}, nil
 	}
-	if cfg.ReceiveBuffer > 0 {
-		_ = udp.SetReadBuffer(cfg.ReceiveBuffer) // a smaller buffer still works
+	if e.cfg.ReceiveBuffer > 0 {
+		_ = udp.SetReadBuffer(e.cfg.ReceiveBuffer) // a smaller buffer still works
 	}
-	if cfg.DSCP > 0 {
+	if e.cfg.DSCP > 0 {
 		if raw, err := udp.SyscallConn(); err == nil {
 			_ = raw.Control(func(fd uintptr) { // unmarked packets still arrive
-				if cfg.IP.Is4() {
-					_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IP, syscall.IP_TOS, cfg.DSCP<<2)
+				if e.cfg.IP.Is4() {
+					_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IP, syscall.IP_TOS, e.cfg.DSCP<<2)
 				} else {
-					_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IPV6, syscall.IPV6_TCLASS, cfg.DSCP<<2)
+					_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IPV6, syscall.IPV6_TCLASS, e.cfg.DSCP<<2)
 				}
 			})
 		}
 	}
-	return udp
+	if len(e.pollers) == 0 {
+		return udp, nil
+	}
+	return unwatched(udp)
 }
 
 // packetSocket makes a socket of any net.PacketConn, such as a network in memory.
@@ -88,8 +91,8 @@ func localPort(s interface{ LocalAddr() net.Addr }) int {
 }
 
 // openPair opens an RTP port and the RTCP port above it.
-func openPair(ctx context.Context, listen Listen, ip netip.Addr, port int) (rtp, rtcp net.PacketConn, err error) {
-	rtp, err = listen(ctx, netip.AddrPortFrom(ip, uint16(port)))
+func (e *Engine) openPair(port int) (rtp, rtcp socket, err error) {
+	rtp, err = e.openSocket(port)
 	if err != nil {
 		return nil, nil, fmt.Errorf("media: RTP port %d: %w", port, err)
 	}
@@ -97,11 +100,19 @@ func openPair(ctx context.Context, listen Listen, ip netip.Addr, port int) (rtp,
 	if port&1 != 0 { // RFC 3550 section 11: RTP on the even port
 		return nil, nil, errors.Join(errOddPort, rtp.Close())
 	}
-	rtcp, err = listen(ctx, netip.AddrPortFrom(ip, uint16(port+1)))
+	rtcp, err = e.openSocket(port + 1)
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("media: RTCP port %d: %w", port+1, err), rtp.Close())
 	}
 	return rtp, rtcp, nil
+}
+
+func (e *Engine) openSocket(port int) (socket, error) {
+	c, err := e.listen(context.Background(), netip.AddrPortFrom(e.cfg.IP, uint16(port)))
+	if err != nil {
+		return nil, err
+	}
+	return e.asSocket(c)
 }
 
 var errOddPort = errors.New("media: the system chose an odd port")
