@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/hotline12345/gateway/internal/call"
@@ -124,7 +125,11 @@ func TestNodeTrunkOverMutualTLS(t *testing.T) {
 
 func TestStrangersCertificate(t *testing.T) {
 	ours, theirs := newAuthority(t), newAuthority(t)
-	f := newFleet(t, func(node string, cfg *Config, _ *Deps) {
+	counts := prometheus.NewRegistry()
+	f := newFleet(t, func(node string, cfg *Config, deps *Deps) {
+		if node == "n2" {
+			deps.Registerer = counts
+		}
 		cfg.Nodes.TLS = ours.files(node)
 		if node == "n3" {
 			cfg.Nodes.TLS = theirs.files(node)
@@ -147,6 +152,38 @@ func TestStrangersCertificate(t *testing.T) {
 	if n := testutil.ToFloat64(f.nodes["n2"].sw.metrics.refused.WithLabelValues("token")); n != 0 {
 		t.Errorf("the call came to the token: %v", n)
 	}
+	all, err := counts.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shaken := 0.0
+	for _, family := range all {
+		for _, m := range family.Metric {
+			if family.GetName() == "hotline_sip_refused_total" && m.Label[0].GetValue() == "handshake" {
+				shaken = m.Counter.GetValue()
+			}
+		}
+	}
+	if shaken != 1 {
+		t.Errorf("%v handshakes failed", shaken)
+	}
+}
+
+// A gateway that relays as many calls as it may is one that is out of reach.
+func TestRelaysAreBounded(t *testing.T) {
+	f := newFleet(t, func(_ string, cfg *Config, _ *Deps) { cfg.Nodes.Dialog.MaxCalls = 1 }, "n1", "n2", "n3")
+	agent := f.agent("1001", "n2")
+	leg := f.talk("n1", "1001", agent)
+	_, err := f.dial(t.Context(), "n3", "1001")
+	if e, ok := errors.AsType[*call.DialError](err); !ok || e.Cause != call.CauseTempUnavailable {
+		t.Errorf("%v", err)
+	}
+	if err := leg.Hangup(t.Context(), call.CauseNormal); err != nil {
+		t.Error(err)
+	}
+	until(t, "the relay is over", func() bool { return testutil.ToFloat64(f.nodes["n2"].sw.metrics.nodes.relays) == 0 })
+	<-agent.ended
+	f.talk("n3", "1001", agent)
 }
 
 func TestNodesConfig(t *testing.T) {

@@ -16,8 +16,13 @@ import (
 	"github.com/hotline12345/gateway/sip/trunk"
 )
 
-// relayAct bounds what one party of a relay is asked on the other's behalf.
-const relayAct = 5 * time.Second
+const (
+	// relayAct bounds what one party of a relay is asked on the other's behalf.
+	relayAct = 5 * time.Second
+	// relayRing bounds how long a phone rings: the other gateway gives up long before, unless it was
+	// killed (RFC 3261 section 16.6 step 11 has a proxy wait as long).
+	relayRing = 3 * time.Minute
+)
 
 // relay joins another gateway to a phone of this one. The call's story is told at the other gateway; here
 // it is two legs, and what each does is done to the other.
@@ -38,7 +43,9 @@ func (s *Switch) fromNode(l *line, c *dialog.Call) {
 	}
 	t, err := s.tokens.take(value, c.ID(), extension, time.Now())
 	if err != nil {
-		s.log.Warn("a call of another gateway was refused", "peer", c.Peer(), "error", err)
+		if errors.Is(err, errSkew) { // what strangers send is counted: a log could be filled with it
+			s.log.Warn("a call of another gateway was refused", "peer", c.Peer(), "error", err)
+		}
 		s.refuse(c, call.CauseForbidden, "token")
 		return
 	}
@@ -95,6 +102,7 @@ func (r *relay) run(ctx context.Context, _ call.Leg, _ *call.Checkpoint) {
 func (r *relay) ring(ctx context.Context) trunk.Result {
 	ringing, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	defer time.AfterFunc(relayRing, func() { stop(&call.Ended{Cause: call.CauseNoAnswer}) }).Stop()
 	defer context.AfterFunc(r.caller.Context(), func() { stop(r.caller.gone()) })()
 	i := r.caller.Info()
 	d := &dialling{sw: r.sw, opts: call.DialOptions{Masked: i.Caller.Raw, Display: i.Display, Token: i.Token, OnProgress: r.progress},

@@ -27,8 +27,12 @@ const (
 	maxTokens = 1 << 16
 )
 
-// errToken is what a token that is not taken is; the peer is not told more.
-var errToken = errors.New("sip: no valid token of a gateway")
+// errToken is what a token that is not taken is; the peer is not told more. errSkew is one of a gateway
+// that has the secret: its clock is wrong.
+var (
+	errToken = errors.New("sip: no valid token of a gateway")
+	errSkew  = fmt.Errorf("%w: the clocks of two gateways are more than %v apart", errToken, tokenSkew)
+)
 
 // token says which gateway calls, and which phone.
 type token struct {
@@ -77,7 +81,7 @@ func (k *tokens) take(value, callID, extension string, now time.Time) (token, er
 	case len(k.secret) < minSecret, !hmac.Equal([]byte(seal), []byte(k.seal(t, k.node, callID, extension))):
 		return token{}, errToken
 	case now.Sub(t.at).Abs() > tokenSkew:
-		return token{}, fmt.Errorf("%w: the clocks of two gateways are more than %v apart", errToken, tokenSkew)
+		return token{}, errSkew
 	case !k.first(seal, now):
 		return token{}, errToken
 	}

@@ -169,6 +169,26 @@ func TestSharedStoreAway(t *testing.T) {
 	})
 }
 
+// A phone at a node that has died is no phone.
+func TestLastPhoneIsAtADeadNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shelf := siptest.NewShelf()
+		a, b := newOffice(t, shelf, "a"), newOffice(t, shelf, "b")
+		b.deps.Alive = func(node string) bool { return node != "a" }
+		a.register("1001", "Contact: <sip:1001@127.0.0.1:7000>")
+		b.register("1001", "Contact: <sip:1001@127.0.0.1:7001>")
+		settle(time.Second)
+		b.register("1001", "Contact: *", "Expires: 0")
+		a.register("1001", "Contact: *", "Expires: 0")
+		settle(time.Second)
+		for o, want := range map[*office][]string{a: {"+1001", "-1001"}, b: {"+1001", "-1001"}} {
+			if !slices.Equal(o.events, want) {
+				t.Errorf("%s told %q, want %q", o.deps.Node, o.events, want)
+			}
+		}
+	})
+}
+
 // A store that has lost everything learns it again.
 func TestSharedStoreEmptied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
