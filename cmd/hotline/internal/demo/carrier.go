@@ -18,7 +18,8 @@ const publicAddr = "127.0.0.2"
 // serviceHz is the tone of an emergency service.
 const serviceHz = 1900
 
-// carrier brings callers to the hotline, and takes the drill calls to the emergency services.
+// carrier brings callers to the hotline, and takes its calls to the emergency services, as a drill, and
+// back to callers.
 type carrier struct {
 	d      *demo
 	line   *softphone.Phone // the trunk loopback
@@ -27,7 +28,7 @@ type carrier struct {
 
 func newCarrier(d *demo, here netip.Addr) (c *carrier, err error) {
 	c = &carrier{d: d}
-	c.line, err = softphone.New(softphone.Config{Listen: netip.AddrPortFrom(here, 0).String(), Log: d.log, OnCall: c.service}, d.engine)
+	c.line, err = softphone.New(softphone.Config{Listen: netip.AddrPortFrom(here, 0).String(), Log: d.log, OnCall: c.rung}, d.engine)
 	if err != nil || d.opts.Target != "" {
 		return c, err
 	}
@@ -66,12 +67,26 @@ func (c *carrier) ready(ctx context.Context) error {
 	return nil
 }
 
-// service is an emergency service: it answers, speaks its tone, and stays until the caller goes. The
-// caller's player is told who was called and what number was shown.
-func (c *carrier) service(in *softphone.Call) {
+// rung is told of a call from the hotline. A caller who is called back decides what happens then; every
+// other number is a service's.
+func (c *carrier) rung(in *softphone.Call) {
 	if err := in.Ring(); err != nil {
 		return
 	}
+	p := c.d.withNumber(national(in.To))
+	if p == nil {
+		c.service(in)
+		return
+	}
+	select {
+	case p.backs <- in:
+	case <-in.Context().Done():
+	}
+}
+
+// service is an emergency service: it answers, speaks its tone, and stays until the caller goes. The
+// caller's player is told who was called and what number was shown.
+func (c *carrier) service(in *softphone.Call) {
 	if err := in.Answer(in.Context()); err != nil {
 		c.d.log.Warn("the service could not answer", "err", err)
 		return

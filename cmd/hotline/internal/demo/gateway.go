@@ -85,6 +85,7 @@ func (d *demo) join() {
 	for _, t := range d.cfg.SIP.Trunks {
 		if t.Name == d.cfg.Emergency.DrillTrunk && t.Address == "" {
 			t.Address = d.carrier.line.Addr().String() // where a drill rings, and who is called back
+			t.Caller = hotline
 			d.cfg.Session.CallBack.Trunk = t.Name
 		}
 		trunks = append(trunks, t)

@@ -38,7 +38,8 @@ type player struct {
 	id       string // the gateway's name of the call
 	rings    chan *ring
 	services chan *softphone.Call
-	beside   sync.WaitGroup // what goes on beside the scenario; it ends with the call
+	backs    chan *softphone.Call // the hotline calls back
+	beside   sync.WaitGroup       // what goes on beside the scenario; it ends with the call
 }
 
 // newPlayer makes a caller; "" gives them a number of their own.
@@ -50,7 +51,8 @@ func (d *demo) newPlayer(r *Result, from string) *player {
 		from = fmt.Sprintf("1380571%04d", d.serial%10000)
 	}
 	p := &player{d: d, result: r, from: from, codecs: codecs[d.serial%len(codecs)],
-		info: d.serial%3 == 0, hz: 400 + 40*(d.serial%10), rings: make(chan *ring, 4), services: make(chan *softphone.Call, 1)}
+		info: d.serial%3 == 0, hz: 400 + 40*(d.serial%10), rings: make(chan *ring, 4), services: make(chan *softphone.Call, 1),
+		backs: make(chan *softphone.Call, 1)}
 	d.players[p] = struct{}{}
 	return p
 }
@@ -73,6 +75,18 @@ func (d *demo) playerOf(id string) *player {
 	defer d.mu.Unlock()
 	for p := range d.players {
 		if p.id == id && id != "" {
+			return p
+		}
+	}
+	return nil
+}
+
+// withNumber is the caller who has a number, or nil.
+func (d *demo) withNumber(number string) *player {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for p := range d.players {
+		if p.from == number {
 			return p
 		}
 	}

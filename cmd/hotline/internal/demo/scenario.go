@@ -40,6 +40,7 @@ var scenarios = []scenario{
 	{"emergency-suspended", "0 and a key on the suspended path ring the service, with the caller's number, within 300 ms", open, false, emergencySuspended},
 	{"greeting", "the caller is answered and greeted, and hangs up", open, true, greeting},
 	{"abandon", "the caller waits and hangs up; the record says abandoned", busy, true, abandon},
+	{"call-back", "a caller who left the queue is called back by an agent, under the hotline's number, and they talk", alone, false, callBack},
 	{"suspended", "a caller under a measure hears the notice, and no agent rings", open, false, suspended},
 	{"no-answer", "the agent does not answer; the next one gets the caller, before those who came later", alone, false, noAnswer},
 	{"codec-mismatch", "a µ-law caller and an A-law agent hear each other", open, false, codecMismatch},
