@@ -468,6 +468,9 @@ func (c *centre) settle(lost []int) {
 	c.phones.mu.Lock()
 	defer c.phones.mu.Unlock()
 	c.t.Logf("%d calls: %v; second offers to a busy phone: %d", c.calls, c.said, c.phones.doubles)
+	if c.phones.doubles > 3 { // an offer that Redis made in the millisecond before it froze is nobody's fault
+		c.t.Errorf("busy phones were rung %d times", c.phones.doubles)
+	}
 	if c.phones.twice != 0 || c.said["TWICE"] != 0 {
 		c.t.Errorf("agents with two talks: %d; late answers that were taken: %d", c.phones.twice, c.said["TWICE"])
 	}

@@ -36,9 +36,6 @@ func (q *Queue) apply(e event) {
 	if e.state == EntryGone {
 		t.ended = e.name
 		q.drop(t)
-		if !q.online {
-			q.ended = append(q.ended, t)
-		}
 	}
 }
 

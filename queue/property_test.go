@@ -24,6 +24,15 @@ type world struct {
 	tickets map[string]*placed
 	agents  []string
 	calls   int
+	backs   []*payback
+}
+
+// payback is a call back that goes on.
+type payback struct {
+	session.CallBackTask
+	node *node
+	call string
+	talk bool
 }
 
 type placed struct {
@@ -62,6 +71,13 @@ func TestRandomEvents(t *testing.T) {
 			w.step()
 			w.check()
 		}
+		for range 6 {
+			w.silence()
+			for range 20 {
+				w.step()
+				w.check()
+			}
+		}
 		for _, n := range slices.Concat(w.nodes, w.nodes, w.nodes) {
 			n.away()
 			for range 60 {
@@ -80,7 +96,7 @@ func TestRandomEvents(t *testing.T) {
 
 func (w *world) step() {
 	w.collect()
-	switch w.rnd.IntN(10) {
+	switch w.rnd.IntN(12) {
 	case 0, 1, 2:
 		w.enter()
 	case 3, 4, 5:
@@ -91,7 +107,83 @@ func (w *world) step() {
 		w.agentAct()
 	case 9:
 		w.leave()
+	case 10:
+		w.callBack()
+	case 11:
+		w.payBack()
 	}
+}
+
+// callBack lets an agent call a number of the ledger back.
+func (w *world) callBack() {
+	n, ctx := w.nodes[w.rnd.IntN(len(w.nodes))], context.Background()
+	list, err := n.CallBacks(ctx, false)
+	w.nodes[0].must(err)
+	if len(list) == 0 {
+		return
+	}
+	w.calls++
+	id := fmt.Sprintf("b%04d", w.calls)
+	taken, err := n.TakeCallBack(ctx, list[w.rnd.IntN(len(list))].ID, w.agents[w.rnd.IntN(len(w.agents))], id)
+	if err != nil {
+		return // the agent is busy, the task taken, Redis away
+	}
+	if w.at(taken.Offer.Token, id) {
+		w.backs = append(w.backs, &payback{CallBackTask: taken, node: n, call: id})
+	}
+}
+
+// at tells whether Redis has the call under the token.
+func (w *world) at(token, id string) bool {
+	return w.store.Blocking().HGet(context.Background(), prefix+":c:"+id, "token").Val() == token
+}
+
+// payBack goes on with a call back: the agent answers or not, then the caller.
+func (w *world) payBack() {
+	if len(w.backs) == 0 {
+		return
+	}
+	i := w.rnd.IntN(len(w.backs))
+	p, ctx := w.backs[i], context.Background()
+	if !p.talk && w.rnd.IntN(3) > 0 {
+		if p.talk = p.Ticket.Accept(ctx, p.Offer) == nil; p.talk {
+			return
+		}
+	}
+	w.backs = slices.Delete(w.backs, i, i+1)
+	if !p.talk {
+		_ = p.Ticket.Decline(ctx, p.Offer, session.DeclineNoAnswer) // fenced when its offer ended meanwhile
+		w.nodes[0].must(p.node.EndCallBack(ctx, p.ID, p.call, session.CallBackAgentMissed))
+		return
+	}
+	result := []session.CallBackResult{session.CallBackAnswered, session.CallBackNoAnswer, session.CallBackBusy}[w.rnd.IntN(3)]
+	w.nodes[0].must(p.node.EndCallBack(ctx, p.ID, p.call, result))
+	w.nodes[0].must(p.Ticket.Complete(ctx, p.Offer, call.EndCaller))
+}
+
+// silence lets a node be taken for dead, as one that froze, and come back: it has what it had.
+func (w *world) silence() {
+	w.t.Helper()
+	n, other := w.nodes[w.rnd.IntN(len(w.nodes))], w.nodes[0]
+	if n == other {
+		other = w.nodes[len(w.nodes)-1]
+	}
+	if n == other {
+		return // the embedded Redis has one node
+	}
+	w.due(other, "nodes", n.deps.Node)
+	n.await("the node has told anew", func() bool {
+		n.beat(context.Background())
+		alive, err := w.store.Blocking().SCard(context.Background(), prefix+":n:"+n.deps.Node).Result()
+		return err == nil && n.Online() && int(alive) == n.mine()
+	})
+}
+
+// mine is how many calls the node has.
+func (n *node) mine() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.tickets)
 }
 
 func (w *world) enter() {
@@ -99,7 +191,9 @@ func (w *world) enter() {
 	n := w.nodes[w.rnd.IntN(len(w.nodes))]
 	id := fmt.Sprintf("c%04d", w.calls)
 	queue := []string{"general", "road"}[w.rnd.IntN(2)]
-	ticket := n.enter(id, func(e *session.QueueEntry) { e.Queue, e.Front = queue, w.rnd.IntN(20) == 0 })
+	ticket := n.enter(id, func(e *session.QueueEntry) {
+		e.Queue, e.Front, e.Caller = queue, w.rnd.IntN(20) == 0, number(w.calls%40)
+	})
 	w.tickets[id] = &placed{Ticket: ticket, node: n}
 }
 
@@ -241,7 +335,7 @@ func (w *world) checkCall(id string, c map[string]string, waits bool, agent stri
 		return
 	}
 	score, err := strconv.ParseFloat(c["score"], 64)
-	if err != nil || p.score != 0 && score != p.score {
+	if err != nil || p.score != 0 && score > p.score { // an earlier one is that of a call of the same number
 		w.t.Fatalf("call %s lost its place: %v, was %v", id, c["score"], p.score)
 	}
 	p.score = score
@@ -264,6 +358,9 @@ func (w *world) drain() {
 		n.login(id, "general", "road")
 		n.must(n.Ready(context.Background(), id))
 	}
+	for len(w.backs) > 0 {
+		w.payBack()
+	}
 	w.nodes[0].await("all callers are served", func() bool {
 		w.collect()
 		for _, p := range w.tickets {
@@ -282,4 +379,19 @@ func (w *world) drain() {
 		}
 		return len(w.tickets) == 0
 	})
+	n := w.nodes[0]
+	n.await("no call is left", func() bool {
+		return w.store.Blocking().SCard(context.Background(), prefix+":calls").Val() == 0
+	})
+	n.check(context.Background())
+	if stuck := n.stuck(); stuck != 0 {
+		w.t.Errorf("%v are stuck", stuck)
+	}
+	list, err := n.CallBacks(context.Background(), false)
+	n.must(err)
+	for _, c := range list {
+		if c.State != "open" {
+			w.t.Errorf("a task that nobody pays is %+v", c)
+		}
+	}
 }

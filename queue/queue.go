@@ -29,6 +29,7 @@ const localAfter = time.Second
 const (
 	recentFor  = 30 * time.Second
 	recentMost = 5000
+	endedMost  = 100000 // while Redis is away: a day of a great city
 )
 
 // Deps is what a Queue needs of the rest.
@@ -203,12 +204,19 @@ func (q *Queue) apart(err error) {
 	q.deps.Log.Warn("queue: redis is away; this node queues on its own", "err", err)
 }
 
-// drop ends a ticket, unless its call has entered again. q.mu is held.
+// drop ends a ticket, unless its call has entered again, and notes an end of which Redis has yet to be told, or may
+// have to be told again. q.mu is held.
 func (q *Queue) drop(t *ticket) {
 	if t.state != EntryGone {
 		t.left = time.Now()
-		if q.online && t.ended != "" {
+		switch {
+		case t.ended == "":
+		case q.online:
 			q.recent = append(q.recent, t)
+		case len(q.ended) < endedMost:
+			q.ended = append(q.ended, t)
+		default:
+			q.metrics.dropped.Inc()
 		}
 		for len(q.recent) > recentMost || len(q.recent) > 0 && time.Since(q.recent[0].left) > recentFor {
 			q.recent = q.recent[1:]

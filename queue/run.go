@@ -139,8 +139,12 @@ type sweepResult struct{ known, more bool }
 
 // sweep is one round of the beat, counted.
 func (q *Queue) sweep(ctx context.Context) (sweepResult, error) {
-	n, err := q.scripts.run(ctx, q.scripts.beat, seed(), q.deps.Node, millis(q.cfg.DeadAfter), sweepMost, millis(q.cfg.RedialWindow),
-		q.cfg.CallBack.Max, millis(q.cfg.CallBack.Keep)).Int64Slice()
+	args := []any{seed(), q.deps.Node, millis(q.cfg.DeadAfter), sweepMost, millis(q.cfg.RedialWindow), q.cfg.CallBack.Max,
+		millis(q.cfg.CallBack.Keep)}
+	for _, qc := range q.cfg.Queues {
+		args = append(args, qc.Name)
+	}
+	n, err := q.scripts.run(ctx, q.scripts.beat, args...).Int64Slice()
 	if err != nil {
 		return sweepResult{}, err
 	}

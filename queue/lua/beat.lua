@@ -1,7 +1,7 @@
 -- beat is a node's heartbeat and its sweep: offers whose ring is 5 s over, wrap-ups that ended, calls that
 -- overflow, nodes that fell silent, and the ledger's bounds. Every node does it twice a second; it is idempotent.
 -- ARGV  1 seed, 2 node, 3 ms of silence that mean death, 4 most of each kind, 5 ms a lost place is kept, 6 most open
---       tasks, 7 ms that a closed one is kept
+--       tasks, 7 ms that a closed one is kept, 8... queues
 -- returns {1, or 0 when the node itself had been taken for dead and must tell anew what it has; 1 when more is due;
 --         then how many it ended: offers, wrap-ups, nodes, calls and agents of theirs, call backs whose call vanished;
 --         callers without a number, tasks dropped}
@@ -75,6 +75,7 @@ for _, gone in ipairs(due('nodes', now - dead)) do
   end
 end
 match_freed(freed)
+for i = 8, #ARGV do match_queue(ARGV[i]) end
 for _, id in ipairs(due('cbl')) do
   local t = load('t:', id)
   local c = t and load('c:', t.holder)

@@ -28,7 +28,7 @@ local function agent_mend(a)
   elseif redis.call('HGET', K .. 'c:' .. a.call, 'token') == a.token then
     agent_step(a, 'accept')
   else
-    wrap_up(a, 'lost', {queue = a.last or '', wrap = a.state == 'talk' and 60000 or 0})
+    agent_lose(a, {queue = a.last or '', wrap = 60000})
   end
   if a.state == 'idle' then freed[#freed + 1] = a.id end
 end

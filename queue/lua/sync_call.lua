@@ -39,6 +39,7 @@ if not c then
   end
   if e.task ~= '' and e.state == 'offered' and not held and not free then return {'gone', '0', '0', '', '', '', ''} end
   c = new_entry(e)
+  hold()
   unowe(c)
   if e.task == '' then
     entry_step(c, 'enter', nil, 'ENTERQUEUE', 'sync')

@@ -23,8 +23,9 @@
 --   cbx      zset  closed tasks, by the time
 --   cbl      zset  tasks that an agent has taken, by the time to look after the call
 --   served   zset  numbers that were answered, by the time
+--   hold     while it is there nobody is matched; it expires
 --   born     the time at which Redis was first told of anything: what is not here may be lost, or be over
---   r:Q:KEY  the place of a caller who left, for a redial; the only key that expires
+--   r:Q:KEY  the place of a caller who left, for a redial; it expires
 --   st:Q     hash  what the wait estimate learns from
 --   ev       stream of all that happened, written in the script that did it
 local K = KEYS[1] .. ':'

@@ -14,8 +14,15 @@ local function offer(c, a, step)
   agent_take(a, step, c.id, token)
 end
 
+-- hold lets no caller and agent meet for a while, since a node tells what Redis does not know and others are about to:
+-- an agent whom Redis takes for idle may be in a talk. The beats match when it is over.
+local function hold() redis.call('SET', K .. 'hold', '1', 'PX', 2000, 'NX') end
+
+local function on_hold() return redis.call('EXISTS', K .. 'hold') == 1 end
+
 -- match_queue offers the callers in front to the agents in front until one side runs out.
 local function match_queue(q)
+  if on_hold() then return end
   while true do
     local call = redis.call('ZRANGE', K .. 'wait:' .. q, 0, 0)[1]
     local agent = call and redis.call('ZRANGE', K .. 'idle:' .. q, 0, 0)[1]
@@ -26,7 +33,7 @@ end
 
 -- match_agent offers an idle agent the caller who stands foremost over all the agent's queues.
 local function match_agent(a)
-  if a.state ~= 'idle' then return end
+  if a.state ~= 'idle' or on_hold() then return end
   local best, score
   for q in string.gmatch(a.queues, '(%S+):%d+') do
     local head = redis.call('ZRANGE', K .. 'wait:' .. q, 0, 0, 'WITHSCORES')
@@ -108,9 +115,11 @@ local function drop_offer(c, why)
   match_queue(c.queue)
 end
 
--- wrap_up lets an agent write up the talk that ended, or go on at once when there is nothing to.
+-- wrap_up lets an agent write up the talk that ended, or go on at once when there is nothing to. After the death of the
+-- talk's node it lasts 10 s at least: the phone may hang in the dead call.
 local function wrap_up(a, event, c)
   local ms = (c.task or '') == '' and tonumber(c.wrap) or 0
+  if event == 'lost' then ms = math.max(ms, 10000) end
   agent_step(a, event, {call = '', token = '', deadline = now + ms, last = c.queue})
   return ms == 0 and agent_step(a, 'wrapped', {idle = now})
 end
@@ -123,9 +132,15 @@ local function finish(c, name, reason)
   if a and a.token == c.token and wrap_up(a, 'complete', c) then match_agent(a) end
 end
 
+-- agent_lose frees an agent whose call is lost: idle when the phone rang, in wrap-up after a talk, since there is a case
+-- to write up.
+local function agent_lose(a, c)
+  if a.state == 'talk' then return wrap_up(a, 'lost', c) end
+  return agent_step(a, 'lost', {idle = now, call = '', token = ''})
+end
+
 -- lose ends a call whose node is gone, last seen at left; its caller is in the ledger, and may regain the place.
--- Its agent is free at once: idle when the phone rang, in wrap-up after a talk, since there is a case to write up.
--- Who is idle is put on the list of those to match when all of the node's calls are out of the queues.
+-- Its agent is free at once. Who is idle is put on the list of those to match when all of the node's calls are out of the queues.
 local function lose(c, window, freed, left)
   if (c.task or '') == '' then keep_place(c, window) end
   local talked = c.state == 'talk'
@@ -133,11 +148,7 @@ local function lose(c, window, freed, left)
   c.left = left
   entry_step(c, 'lost', nil, talked and 'COMPLETECALLER' or 'ABANDON', 'node_lost', now - c.t0)
   if not a or a.token ~= c.token then return end
-  if talked then
-    wrap_up(a, 'lost', c)
-  else
-    agent_step(a, 'lost', {idle = now, call = '', token = ''})
-  end
+  agent_lose(a, c)
   if a.state == 'idle' then freed[#freed + 1] = a.id end
 end
 
