@@ -42,6 +42,7 @@ func newFleet(t *testing.T, change func(node string, cfg *Config, deps *Deps), n
 				change(name, cfg, deps)
 			}
 		})
+		w.sw.patience = siptest.Patience // a busy machine is not a dead gateway
 		f.mu.Lock()
 		f.nodes[name] = w
 		f.mu.Unlock()

@@ -138,6 +138,9 @@ func TestStrangersCertificate(t *testing.T) {
 	}, "n1", "n2", "n3")
 	f.agent("1001", "n2")
 	f.agent("1003", "n3")
+	for _, w := range f.nodes {
+		w.sw.patience = nodePatience // who fails the handshake hears nothing
+	}
 	for from, extension := range map[string]string{"n3": "1001", "n1": "1003"} {
 		_, err := f.dial(t.Context(), from, extension)
 		if e, ok := errors.AsType[*call.DialError](err); !ok || e.Cause != call.CauseTempUnavailable {

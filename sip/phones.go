@@ -133,7 +133,7 @@ func (d *dialling) byNode(ctx context.Context, w *way, steps chan<- call.Progres
 	w.inv.Headers = append(slices.Clip(w.inv.Headers), sip.NewHeader(nodeHeader, token))
 	attempt, give := context.WithCancelCause(ctx)
 	defer give(nil)
-	silent := time.AfterFunc(nodePatience, func() { give(errSilent) })
+	silent := time.AfterFunc(d.sw.patience, func() { give(errSilent) })
 	defer silent.Stop()
 	// On a stream heard sees pieces, not messages: what it may miss is told here.
 	w.inv.OnProvisional = func(res *sip.Response) {

@@ -2,6 +2,7 @@ package sip
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net"
 	"runtime"
@@ -15,7 +16,6 @@ import (
 	"github.com/hotline12345/gateway/internal/call"
 	"github.com/hotline12345/gateway/internal/call/calltest"
 	"github.com/hotline12345/gateway/sip/dialog"
-	"github.com/hotline12345/gateway/sip/registrar"
 )
 
 // hears tells what share of what someone hears is at hz, after the first frames.
@@ -298,6 +298,7 @@ func silentPort(t *testing.T) string {
 func TestNextGatewayIsTried(t *testing.T) {
 	f := newFleet(t, nil, "n1", "n2", "n3")
 	agent := f.agent("1001", "n2", "n3")
+	f.nodes["n1"].sw.patience = 3 * nodePatience
 	f.move("n3", silentPort(t)) // frozen: it lives for the cluster, and does not answer
 	onlyRing(t, f, "n1", "n2", agent)
 	if n := testutil.ToFloat64(f.nodes["n1"].sw.metrics.nodes.dials.WithLabelValues(unreachable)); n != 1 {
@@ -321,6 +322,7 @@ func TestNextGatewayIsTried(t *testing.T) {
 func TestNoGatewayOfThePhoneIsReached(t *testing.T) {
 	f := newFleet(t, nil, "n1", "n2")
 	f.agent("1001", "n2")
+	f.nodes["n1"].sw.patience = nodePatience
 	unreached := func(what string) {
 		t.Helper()
 		began := time.Now()
@@ -346,11 +348,14 @@ func TestGatewayHasLostThePhone(t *testing.T) {
 	if err := f.nodes["n2"].sw.shared.Remove(t.Context(), "1001", own[0].Key()); err != nil {
 		t.Fatal(err)
 	}
-	known := registrar.NewMemory(1)
-	if err := known.Put(t.Context(), own[0]); err != nil {
+	until(t, "the shelf has lost it", func() bool { all, err := f.shelf.Get(t.Context(), "1001"); return err == nil && len(all) == 0 })
+	value, err := json.Marshal(own[0])
+	if err != nil {
 		t.Fatal(err)
 	}
-	f.nodes["n1"].sw.registrar = lookup(t, known)
+	if err := f.shelf.Put(t.Context(), "1001", "old", value, time.Hour); err != nil {
+		t.Fatal(err)
+	}
 	_, err = f.dial(t.Context(), "n1", "1001")
 	if e, ok := errors.AsType[*call.DialError](err); !ok || e.Cause != call.CauseTempUnavailable {
 		t.Errorf("%v", err)
@@ -358,16 +363,6 @@ func TestGatewayHasLostThePhone(t *testing.T) {
 	if n := testutil.ToFloat64(f.nodes["n2"].sw.metrics.refused.WithLabelValues("no_phone")); n != 1 {
 		t.Errorf("%v refused", n)
 	}
-}
-
-// lookup is a registrar that knows what a store has.
-func lookup(t *testing.T, store registrar.Bindings) *registrar.Registrar {
-	t.Helper()
-	r, err := registrar.New(registrar.Defaults(), registrar.Deps{Log: quietLog, Credentials: staff{}, Bindings: store, Node: "n1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
 }
 
 // While the phones' store is away, phones ring where they are, and by what was last known.

@@ -72,6 +72,7 @@ type Switch struct {
 	shared    *registrar.Shared     // nil for a gateway that stands alone
 	tls       *tls.Config           // of the node trunk; nil when it is not encrypted
 	tokens    *tokens
+	patience  time.Duration // see nodePatience
 	cap       *trunk.Cap
 	ids       *ids
 	heard     *heard
@@ -106,7 +107,7 @@ func New(cfg Config, deps Deps) (*Switch, error) {
 	}
 	s := &Switch{cfg: cfg, deps: deps, log: deps.Log, plan: plan, cap: trunk.NewCap(cfg.MaxCalls), ids: newIDs(), heard: newHeard(),
 		legs: map[string]*leg{}, phones: within(cfg.PhoneSources), gateways: within(cfg.Nodes.Sources),
-		tokens: newTokens(deps.NodeSecret, deps.Node)}
+		tokens: newTokens(deps.NodeSecret, deps.Node), patience: nodePatience}
 	if deps.Phones != nil {
 		s.shared = registrar.NewShared(deps.Bindings, deps.Phones, deps.Node, deps.Log)
 		deps.Bindings = s.shared
