@@ -337,6 +337,17 @@ func TestDrainTellsTheQueue(t *testing.T) {
 	})
 }
 
+// The node's end reaches the agent's leg first, and is the node's end all the same.
+func TestTalkEndedByTheNode(t *testing.T) {
+	in(t, func(r *rig) {
+		_, agent, _ := r.joined()
+		agent.Break(call.EndDrained)
+		if cdr := r.settled(3 * time.Minute); cdr.EndReason != string(call.EndDrained) || !slices.Equal(r.ledger.owes(), []string{OwedDrained}) {
+			t.Errorf("CDR is %+v, owed %v", cdr, r.ledger.owed)
+		}
+	})
+}
+
 // A caller whom the agent leaves is not alone in silence until the service answers.
 func TestCallerHearsMusicWhileTheServiceIsCalled(t *testing.T) {
 	in(t, func(r *rig) {

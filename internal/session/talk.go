@@ -52,6 +52,14 @@ func broke(leg call.Leg) (call.EndReason, bool) {
 	return e.Reason, true
 }
 
+// left is why a conversation ends that a far party left: of itself, or with the node.
+func left(leg call.Leg, by call.EndReason) call.EndReason {
+	if e, ok := errors.AsType[*call.Ended](context.Cause(leg.Context())); ok && e.Reason == call.EndDrained {
+		return call.EndDrained
+	}
+	return by
+}
+
 // dropOrders forgets what was asked before a talk: it was meant for another moment.
 func (s *story) dropOrders() { discard(s.orders) }
 
@@ -195,7 +203,8 @@ func (c *conversation) next(ctx context.Context) error {
 
 // agentLeft frees an agent who leaves the caller to a service, and ends the hold that the agent began.
 func (c *conversation) agentLeft(ctx context.Context) {
-	c.p.agent, c.reason = nil, call.EndAgent
+	c.reason = left(c.p.agent, call.EndAgent)
+	c.p.agent = nil
 	c.note("talk", "the agent left", nil)
 	if c.p.service == nil && c.calling == nil {
 		return
@@ -214,7 +223,8 @@ func (c *conversation) agentLeft(ctx context.Context) {
 // helped by others.
 func (c *conversation) serviceLeft() error {
 	_, lost := broke(c.p.service)
-	c.p.service, c.reason = nil, call.EndService
+	c.reason = left(c.p.service, call.EndService)
+	c.p.service = nil
 	c.note("talk", "the service left", nil)
 	if lost && c.p.agent == nil && c.cdr.Emergency != "" {
 		return &errDanger{Service: Service(c.cdr.Emergency), At: time.Now(), tried: true}
