@@ -460,3 +460,52 @@ func TestNoKeyIsUsedBeforeItIsAgreed(t *testing.T) {
 		t.Errorf("%d places taken, want 3", up)
 	}
 }
+
+// TestANewNodeIsFasterThanTheOthers: Redis was emptied, and a new node's key came before the copies of the others.
+func TestANewNodeIsFasterThanTheOthers(t *testing.T) {
+	w, r, a, b := pair(t)
+	c := a.suspend()
+	b.sync()
+	a.expect("c1", session.IVROnly)
+	flush(t, a)
+	fresh := w.join("c", t.TempDir(), storetest.Open(t, r.Addr))
+	for range 2 {
+		for _, n := range []*node{a, b, fresh} {
+			n.sync()
+		}
+	}
+	a.beatAll(t.Context())
+	for _, n := range []*node{a, b, fresh} {
+		if n.keys.measure(mobile) != fresh.keys.measure(mobile) || n.keys.displacing() {
+			t.Errorf("%s has another key", n.chain.Node())
+		}
+		if shown, err := n.Show(c.Decision); err != nil || shown.Number.E164 != mobile {
+			t.Errorf("Show on %s = %+v, %v", n.chain.Node(), shown, err)
+		}
+		n.expect("c2", session.IVROnly).Lease.Release()
+	}
+	if up := fresh.up(); up != 1 {
+		t.Errorf("%d places taken, want that of c1", up)
+	}
+}
+
+// TestNothingIsImposedBehindARestoration that came after the stream was read.
+func TestNothingIsImposedBehindARestoration(t *testing.T) {
+	_, _, a, b := pair(t)
+	c := a.suspend()
+	b.sync()
+	a.sync()
+	if err := a.store.Client().Del(t.Context(), keyBuilt).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Restore(t.Context(), c.Decision, "in error", "mgr1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.impose(t.Context(), a.clock.now()); err != nil {
+		t.Fatal(err)
+	}
+	b.expect("c1", session.Admit)
+	if left, err := a.store.Client().HLen(t.Context(), keyRunning).Result(); err != nil || left != 0 {
+		t.Errorf("%d measures imposed, %v", left, err)
+	}
+}

@@ -23,7 +23,6 @@ func (a *Admission) turnKeys(ctx context.Context, now time.Time) error {
 		return fmt.Errorf("abuse: seal numbers anew: %w", err)
 	}
 	a.repseudonym(now)
-	a.owe() // who could not open the numbers that were sealed under the displaced key gets them anew
 	a.log.Info("the nodes have agreed on another case key; the numbers of measures were sealed anew")
 	return a.keys.dropDisplaced()
 }

@@ -270,8 +270,25 @@ func TestTheLaterOfTwoAtOnePhoneIsBound(t *testing.T) {
 	}
 }
 
+func TestOneWhoSatDownTwiceIsBoundOnce(t *testing.T) {
+	one, two := setUp(t), empty(t, time.Second)
+	ctx := t.Context()
+	two.pull(t, one)
+	must(t, one.Bind(ctx, "1001", "1002"))
+	must(t, two.Bind(ctx, "1001", "1003"))
+	one.pull(t, two)
+	two.pull(t, one)
+	for _, b := range []*bench{one, two} {
+		_, err := b.PersonAt(ctx, "1002")
+		want(t, err, ErrUnknown)
+		if at, err := b.ExtensionOf(ctx, "1001"); err != nil || at != "1003" {
+			t.Errorf("at %q, %v", at, err)
+		}
+	}
+}
+
 func TestASeededDirectoryLosesAgainstRealChanges(t *testing.T) {
-	one, two := setUp(t), setUp(t)
+	one, two := setUp(t), setUpLater(t, time.Hour) // the second starts after the change on the first
 	ctx := t.Context()
 	must(t, one.SetPassword(ctx, "1001", "a new one, longer", "admin"))
 	p, err := two.Person(ctx, "1002")
@@ -307,6 +324,9 @@ func TestTheLastAdminStays(t *testing.T) {
 	must(t, err)
 	other.Disabled = true
 	must(t, one.Update(ctx, other, "admin"))
+	if p, err := one.Person(ctx, "adm2"); err != nil || !p.Disabled {
+		t.Errorf("adm2 %+v, %v", p, err)
+	}
 	admin.Disabled = true
 	want(t, one.Update(ctx, admin, "admin"), ErrLastAdmin)
 	admin.Disabled, admin.Roles = false, []Role{Supervisor}

@@ -54,7 +54,12 @@ func (b *bench) Record(_ context.Context, actor, act, subject string, _ map[stri
 
 func setUp(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{at: time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC), creds: make(map[string]Credential)}
+	return setUpLater(t, 0)
+}
+
+func setUpLater(t *testing.T, later time.Duration) *bench {
+	t.Helper()
+	b := &bench{at: time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC).Add(later), creds: make(map[string]Credential)}
 	d, err := Open(t.Context(), Defaults(), t.TempDir(), b, b.now, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
