@@ -58,7 +58,10 @@ func abuseCmd(o *options) *cobra.Command {
 	})
 	restore.Flags().StringVar(&reason, "reason", "", "why (required)")
 	_ = restore.MarkFlagRequired("reason") // the flag exists
-	return group("abuse", "Measures under Article 29", list, show, suspend, restore, simulateCmd())
+	rebuild := verb(o, "rebuild", "Impose the measures that wait on an emptied Redis without the gateways that are missing", cobra.NoArgs, func(cmd *cobra.Command, c *client, _ []string) error {
+		return c.post(cmd.Context(), "/measures/rebuild", app.Act{By: me()}, nil)
+	})
+	return group("abuse", "Measures under Article 29", list, show, suspend, restore, rebuild, simulateCmd())
 }
 
 const caseHeading = "DECISION\tCLAUSE\tLEVEL\tSTATE\tFROM\tUNTIL\tBY"

@@ -153,6 +153,9 @@ func (c *control) acts(mux *http.ServeMux) {
 	post(mux, "/measures/{id}/restore", func(ctx context.Context, r *http.Request, p Act) (any, error) {
 		return a.admission.Restore(ctx, r.PathValue("id"), p.Reason, p.By)
 	})
+	post(mux, "/measures/rebuild", func(ctx context.Context, _ *http.Request, p Act) (any, error) {
+		return nil, a.admission.ConfirmRebuild(ctx, p.By)
+	})
 	post(mux, "/intake/{id}/retry", func(ctx context.Context, r *http.Request, p Act) (any, error) {
 		return nil, a.retry(ctx, r.PathValue("id"), p.By)
 	})

@@ -57,7 +57,7 @@ func (d *desk) run(ctx context.Context) error {
 	again := time.NewTicker(lookEvery)
 	defer again.Stop()
 	for standing := ""; ; {
-		if err := errors.Join(d.seatAll(ctx), d.align(ctx)); err != nil && ctx.Err() == nil {
+		if err := d.look(ctx); err != nil && ctx.Err() == nil {
 			d.app.log.Warn("agents and their phones could not be compared", "err", err)
 		}
 		for news := false; !news; {
@@ -76,6 +76,15 @@ func (d *desk) run(ctx context.Context) error {
 	}
 }
 
+// look compares agents, people and phones.
+func (d *desk) look(ctx context.Context) error {
+	agents, err := d.app.queue.Agents(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.seatAll(ctx, agents), d.alignAll(ctx, agents))
+}
+
 // standing is which gateways take calls.
 func (d *desk) standing() string {
 	var b strings.Builder
@@ -87,16 +96,12 @@ func (d *desk) standing() string {
 
 // seatAll seats the people who sit at a phone and are no agents: after a start, or because Redis lost them.
 // In a cluster the gateway that has the phone does, once nobody else can know better.
-func (d *desk) seatAll(ctx context.Context) error {
+func (d *desk) seatAll(ctx context.Context, agents []queue.AgentView) error {
 	alone := d.app.cluster.Alone()
 	if !alone && (!d.app.queue.Online() || !d.app.others.complete()) {
 		return nil
 	}
 	bound, err := d.app.staff.Bindings(ctx)
-	if err != nil {
-		return err
-	}
-	agents, err := d.app.queue.Agents(ctx)
 	if err != nil {
 		return err
 	}
@@ -117,7 +122,9 @@ func (d *desk) seatAll(ctx context.Context) error {
 		}
 		if err := d.login(ctx, id, extension); err != nil {
 			errs = append(errs, fmt.Errorf("seat %s: %w", id, err))
+			continue
 		}
+		d.told("") // their phone is looked at
 	}
 	return errors.Join(errs...)
 }
@@ -171,13 +178,18 @@ func (d *desk) owners(ctx context.Context, extension string) []string {
 	return names
 }
 
-// align brings the agents of this gateway to where their phones are, pauses those who have none, makes
-// those ready whom that alone had paused, and takes over who is better off here.
+// align looks at where the agents and their phones are now.
 func (d *desk) align(ctx context.Context) error {
 	agents, err := d.app.queue.Agents(ctx)
 	if err != nil {
 		return err
 	}
+	return d.alignAll(ctx, agents)
+}
+
+// alignAll brings the agents of this gateway to where their phones are, pauses those who have none, makes
+// those ready whom that alone had paused, and takes over who is better off here.
+func (d *desk) alignAll(ctx context.Context, agents []queue.AgentView) error {
 	own, taken := d.app.cluster.Name(), false
 	var errs []error
 	for _, a := range agents {

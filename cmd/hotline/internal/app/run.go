@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -81,6 +82,7 @@ func (a *App) serve(ctx, whole context.Context) error {
 		a.log.Error("a part of the gateway failed; calls are ended", "err", context.Cause(whole))
 	case <-ctx.Done():
 		close(a.draining)
+		a.calls.DrainBy(time.Now().Add(a.cfg.DrainFor))
 		a.cluster.Tell()
 		a.log.Info("draining: no new calls; running ones may finish", "for", a.cfg.DrainFor)
 	}
@@ -164,6 +166,13 @@ func (a *App) checks() []ops.Check {
 					return nil
 				}
 				return errors.New("no answer")
+			}},
+		{Code: "measures-wait", Title: "Measures wait to be imposed again on a Redis that was emptied", Mend: "Start the gateways that are named, or let a manager confirm: hotline abuse rebuild.",
+			Test: func(context.Context) error {
+				if waits, missing := a.admission.Rebuilding(); waits {
+					return fmt.Errorf("the chains of %s were not seen", strings.Join(missing, ", "))
+				}
+				return nil
 			}},
 		{Code: "intake-dead", Title: "Case intake gave no receipt for a day", Mend: "See `hotline intake dead`, mend the receiver, then `hotline intake retry ID`.",
 			Test: func(context.Context) error {
