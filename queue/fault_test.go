@@ -501,7 +501,7 @@ func size() int {
 	if soak() {
 		return 600
 	}
-	return 120
+	return 90
 }
 
 func single(t *testing.T, args ...string) (*storetest.Redis, store.Config) {

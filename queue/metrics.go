@@ -51,6 +51,9 @@ func newMetrics(reg prometheus.Registerer, cfg Config) *metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hotline_" + name, Help: help}, labels)
 	}
+	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hotline_" + name, Help: help, Buckets: buckets}, labels)
+	}
 	m := &metrics{
 		waiting: gauge("queue_waiting", "Callers who wait; the same on every node.", "queue"),
 		oldest:  gauge("queue_oldest_seconds", "The longest wait so far; the same on every node.", "queue"),
@@ -73,18 +76,14 @@ func newMetrics(reg prometheus.Registerer, cfg Config) *metrics {
 		offered: counter("queue_offered_total", "Calls that entered a queue at this node.", "queue"),
 		exits:   counter("queue_exit_total", "Calls that left a queue at this node.", "queue", "reason"),
 		offers:  counter("agent_offers_total", "Offers to agents for this node's calls.", "queue", "result"),
-		wait: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hotline_queue_wait_seconds",
-			Help:    "The wait until an agent answered or the caller left.",
-			Buckets: []float64{1, 5, 10, 15, 20, 30, 60, 120, 300, 600}}, []string{"queue", "outcome"}),
-		talk: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hotline_queue_talk_seconds",
-			Help:    "The length of a talk with an agent.",
-			Buckets: []float64{15, 30, 60, 120, 180, 300, 600, 1200, 3600}}, []string{"queue"}),
-		acw: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hotline_queue_acw_seconds",
-			Help:    "The length of the wrap-up of this node's agents.",
-			Buckets: []float64{5, 15, 30, 60, 120, 300, 600, 1800}}, []string{"queue"}),
-		guessed: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hotline_queue_ewt_error_seconds",
-			Help:    "How far the first estimate of an answered caller's wait was from the wait.",
-			Buckets: []float64{5, 15, 30, 60, 120, 300, 600, 1800}}, []string{"queue"}),
+		wait: histogram("queue_wait_seconds", "The wait until an agent answered or the caller left.",
+			[]float64{1, 5, 10, 15, 20, 30, 60, 120, 300, 600}, "queue", "outcome"),
+		talk: histogram("queue_talk_seconds", "The length of a talk with an agent.",
+			[]float64{15, 30, 60, 120, 180, 300, 600, 1200, 3600}, "queue"),
+		acw: histogram("queue_acw_seconds", "The length of the wrap-up of this node's agents.",
+			[]float64{5, 15, 30, 60, 120, 300, 600, 1800}, "queue"),
+		guessed: histogram("queue_ewt_error_seconds", "How far the first estimate of an answered caller's wait was from the wait.",
+			[]float64{5, 15, 30, 60, 120, 300, 600, 1800}, "queue"),
 	}
 	m.local.Set(1) // until Redis has been told
 	for _, q := range cfg.Queues {

@@ -43,9 +43,24 @@ type placed struct {
 	score float64
 }
 
-// Random events at three nodes, with absences of Redis: an agent has at most one call, no waiter is lost, and a
+// Random events at three nodes, with call backs, nodes that freeze, and absences of Redis: an agent has at most one call, no waiter is lost, and a
 // caller keeps the place.
 func TestRandomEvents(t *testing.T) {
+	for range rounds() {
+		randomEvents(t)
+	}
+}
+
+// rounds is how often the random events are driven.
+func rounds() int {
+	if soak() {
+		return 20
+	}
+	return 1
+}
+
+func randomEvents(t *testing.T) {
+	t.Helper()
 	each(t, func(t *testing.T, b *bed) {
 		seed := rand.Uint64()
 		t.Logf("seed %d", seed)
