@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -249,4 +250,40 @@ func TestKilledGatewaysLedger(t *testing.T) {
 	two.nothingStuck()
 	two.stop()
 	one.stop()
+}
+
+// TestGatewayLeavesItsCallersInTheLedger ends a gateway while a caller waits and another talks: the one is told
+// and let go before the deadline, the other keeps talking up to it; both are owed a call at the next start.
+func TestGatewayLeavesItsCallersInTheLedger(t *testing.T) {
+	t.Parallel()
+	o := newOwing(t, "drain_for=20s")
+	o.login("1001")
+	o.awaitAgent("1001", queue.Idle)
+	talks := newPhone(t, "13900139000", o.carriers).dial("12345")
+	talks.connected()
+	talks.press("9")
+	receive(t, "the agent's phone rings", o.agent.incoming)
+	o.awaitStage(session.StageTalk)
+	waits, _ := o.waits("13800138000")
+	_ = o.proc.cmd.Process.Signal(syscall.SIGTERM)
+	let := receiveIn(t, 25*time.Second, "the caller who waits is let go", waits.ended)
+	cut := receiveIn(t, 25*time.Second, "the talk is cut", talks.ended)
+	if !cut.At.After(let.At.Add(time.Second)) {
+		t.Errorf("the caller who waited was let go %v before the talk was cut", cut.At.Sub(let.At))
+	}
+	if err := o.proc.await(t, 20*time.Second); err != nil {
+		t.Errorf("the gateway ended: %v", err)
+	}
+	o.again()
+	for _, task := range o.tasks(false, 2) {
+		if task.Why != "drained" {
+			t.Errorf("owed is %+v", task)
+		}
+	}
+	for _, cdr := range o.cdrs(2) {
+		if cdr.EndReason != "drained" {
+			t.Errorf("CDR is %+v", cdr)
+		}
+	}
+	o.stop()
 }
