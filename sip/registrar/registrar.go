@@ -48,6 +48,8 @@ type Registrar struct {
 	// mu holds each REGISTER from its reading of the bindings to its writing.
 	mu   sync.Mutex
 	mine *mine
+	// telling keeps what is told in the order in which it happened.
+	telling sync.Mutex
 }
 
 // New makes a registrar.
@@ -173,10 +175,11 @@ func (r *Registrar) register(ctx context.Context, req *sip.Request, ext string) 
 	if to := req.To(); to == nil || to.Address.User != ext {
 		return nil, &Refusal{Status: 403, result: denied}
 	}
-	had := r.mine.has(ext)
+	had := false
 	defer func() { r.tell(ctx, ext, had) }()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	had = r.mine.has(ext)
 	old, err := r.bindings.Own(ctx, ext)
 	if err != nil {
 		return nil, r.away(err)
@@ -317,15 +320,18 @@ func (r *Registrar) apply(ctx context.Context, ext string, changes []change, old
 // tell tells that an extension's first phone came to this node, or that the last one left and none is at
 // another node that lives. It may wait for the other nodes' phones to be read, so r.mu is not held.
 func (r *Registrar) tell(ctx context.Context, ext string, had bool) {
-	switch has := r.mine.has(ext); {
-	case !had && has:
-		r.deps.OnRegistered(ext)
-	case had && !has:
+	has, elsewhere := r.mine.has(ext), false
+	if had && !has {
 		all, err := r.bindings.Get(ctx, ext)
-		elsewhere := slices.ContainsFunc(all, func(b Binding) bool { return r.deps.Alive(b.Node) })
-		if err != nil || !elsewhere {
-			r.deps.OnExpired(ext)
-		}
+		elsewhere = err == nil && slices.ContainsFunc(all, func(b Binding) bool { return r.deps.Alive(b.Node) })
+	}
+	r.telling.Lock()
+	defer r.telling.Unlock()
+	switch now := r.mine.has(ext); { // another REGISTER may have come meanwhile, and tells for itself
+	case !had && has && now:
+		r.deps.OnRegistered(ext)
+	case had && !has && !now && !elsewhere:
+		r.deps.OnExpired(ext)
 	}
 }
 
