@@ -107,9 +107,11 @@ func (s *story) reached(ctx context.Context, t CallBackTask) error {
 	s.ticket, s.cdr.Agent = t.Ticket, t.Offer.Agent
 	music := s.entertain(agent.Context(), agent)
 	defer music.stop()
-	music.say(s.m.Prompts.Say("zh", "em_going"))
+	music.say(s.m.Prompts.Say("zh", "callback_dial"))
 	caller, err := s.ringCaller(ctx, agent, t.Number)
 	if caller == nil {
+		music.stop()
+		_ = agent.Play(agent.Context(), s.m.Prompts.Say("zh", "callback_failed")...) // a courtesy
 		s.complete(ctx, t.Offer, s.reason)
 		s.offer = nil // nobody spoke: there is nothing to write up, or to hand over
 		return s.givenUp(err)

@@ -62,7 +62,7 @@ func TestCallBack(t *testing.T) {
 		if o := caller.Rung().Options; o.Caller != (call.Number{}) || o.Form != call.FormSpoken {
 			t.Errorf("the caller was called with %+v", o)
 		}
-		if audio := agent.Listen(2 * time.Second); calltest.Share(audio, 300) < 0.3 || !r.heard("em_going") {
+		if audio := agent.Listen(2 * time.Second); calltest.Share(audio, 300) < 0.3 || !r.heard("callback_dial") {
 			t.Error("the agent waits in silence")
 		}
 		caller.PickUp()

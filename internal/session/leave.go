@@ -82,7 +82,7 @@ func (s *story) dismissed(ctx context.Context) error {
 	defer release()
 	s.reason = call.EndDrained
 	s.lasts(speaking)
-	said := "q_full" // it promises the call back
+	said := "drain_bye" // it promises the call back
 	if s.m.CallBacks == nil || s.snapshot().Stage == StageSuspended {
 		said = "full_20s"
 	}

@@ -118,8 +118,8 @@ func TestTheNodeLeaves(t *testing.T) {
 		owed  int // by the session; the queue notes its own
 		says  string
 	}{
-		"queue": {moments["queue"], 0, "q_full"}, "ring": {moments["ring"], 0, "q_full"}, "prompt": {moments["prompt"], 1, "q_full"},
-		"leasewait": {moments["leasewait"], 1, "q_full"}, "suspended": {moments["suspended"], 0, "full_20s"},
+		"queue": {moments["queue"], 0, "drain_bye"}, "ring": {moments["ring"], 0, "drain_bye"}, "prompt": {moments["prompt"], 1, "drain_bye"},
+		"leasewait": {moments["leasewait"], 1, "drain_bye"}, "suspended": {moments["suspended"], 0, "full_20s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in(t, func(r *rig) {
