@@ -179,6 +179,7 @@ func TestLastPhoneIsAtADeadNode(t *testing.T) {
 		b.register("1001", "Contact: <sip:1001@127.0.0.1:7001>")
 		settle(time.Second)
 		b.register("1001", "Contact: *", "Expires: 0")
+		settle(time.Second)
 		a.register("1001", "Contact: *", "Expires: 0")
 		settle(time.Second)
 		for o, want := range map[*office][]string{a: {"+1001", "-1001"}, b: {"+1001", "-1001"}} {
