@@ -2,6 +2,7 @@ package sip
 
 import (
 	"context"
+	"flag"
 	"log"
 	"log/slog"
 	"os"
@@ -180,9 +181,12 @@ func (w *wire) agent(extension string) *person {
 	return p.sit()
 }
 
+var update = flag.Bool("update", false, "write docs/backends.md anew")
+
 func TestConformance(t *testing.T) {
-	calltest.Run(t, func(t *testing.T, body func(*testing.T, func(*testing.T) calltest.Harness)) {
+	shown := calltest.Run(t, func(t *testing.T, body func(*testing.T, func(*testing.T) calltest.Harness)) {
 		t.Parallel()
 		body(t, func(t *testing.T) calltest.Harness { return newWire(t, nil) })
 	})
+	calltest.Column(t, "../docs/backends.md", "sip", shown, *update)
 }

@@ -62,23 +62,30 @@ type Restarter interface {
 	Restart(load func(legID string) (*call.Checkpoint, bool)) Harness
 }
 
-// Shown is what a run of the suite showed of a backend, by case.
-type Shown map[string]bool
+// Shown is what a run of the suite showed of a backend, by case. It is whole when the test has ended.
+type Shown struct {
+	mu sync.Mutex
+	by map[string]bool
+}
 
 // Run is the suite. The func run runs one case, in a synctest bubble if the backend allows; it calls body
 // with a maker of the harness.
-func Run(t *testing.T, run func(t *testing.T, body func(t *testing.T, harness func(t *testing.T) Harness))) Shown {
-	shown := Shown{}
+func Run(t *testing.T, run func(t *testing.T, body func(t *testing.T, harness func(t *testing.T) Harness))) *Shown {
+	shown := &Shown{by: map[string]bool{}}
 	for _, c := range cases {
-		able := true
-		passed := t.Run(c.name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
+			able := true
+			t.Cleanup(func() {
+				shown.mu.Lock()
+				defer shown.mu.Unlock()
+				shown.by[c.name] = able && !t.Failed()
+			})
 			run(t, func(t *testing.T, harness func(t *testing.T) Harness) {
 				b := &bench{Harness: harness(t), t: t}
 				c.body(b)
 				able = !b.unable
 			})
 		})
-		shown[c.name] = passed && able
 	}
 	return shown
 }

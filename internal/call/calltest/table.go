@@ -1,7 +1,6 @@
 package calltest
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"slices"
@@ -12,16 +11,35 @@ import (
 // Backends are the backends in the order of the table that compares them.
 var Backends = []string{"sip", "asterisk"}
 
-// Column holds a backend's column of a table in Markdown to what its run of the suite showed; with update it
-// writes the column anew.
-func Column(t *testing.T, path, backend string, shown Shown, update bool) {
+// Column holds a backend's column of a table in Markdown to what its run of the suite showed, at the end of the
+// test; with update it writes the column anew. A run of a part of the suite says nothing.
+func Column(t *testing.T, path, backend string, shown *Shown, update bool) {
 	t.Helper()
-	src, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, table, _ := bytes.Cut(src, []byte("\n| "))
-	known := rows("| " + string(table))
+	t.Cleanup(func() {
+		if len(shown.by) < len(cases) {
+			return
+		}
+		src, err := os.ReadFile(path)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		switch now := shown.column(string(src), backend); {
+		case now == string(src):
+		case update:
+			if err := os.WriteFile(path, []byte(now), 0o600); err != nil {
+				t.Error(err)
+			}
+		default:
+			t.Errorf("%s does not say what the suite showed of %s; run this test with -update", path, backend)
+		}
+	})
+}
+
+// column is the text with the backend's column as it was shown.
+func (s *Shown) column(src, backend string) string {
+	head, table, _ := strings.Cut(src, "\n| ")
+	known := rows("| " + table)
 	at := slices.Index(Backends, backend) + 1
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n| | %s |\n|---%s|\n", head, strings.Join(Backends, " | "), strings.Repeat("|---", len(Backends)))
@@ -30,18 +48,10 @@ func Column(t *testing.T, path, backend string, shown Shown, update bool) {
 		for len(row) <= len(Backends) {
 			row = append(row, "not shown")
 		}
-		row[at] = map[bool]string{true: "yes", false: "no"}[shown[c.name]]
+		row[at] = map[bool]string{true: "yes", false: "no"}[s.by[c.name]]
 		fmt.Fprintf(&b, "| %s | %s |\n", c.name, strings.Join(row[1:], " | "))
 	}
-	switch {
-	case b.String() == string(src):
-	case update:
-		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	default:
-		t.Errorf("%s does not say what the suite showed of %s; run this test with -update", path, backend)
-	}
+	return b.String()
 }
 
 // rows are a table's rows by their first cell.
