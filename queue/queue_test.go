@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/hotline12345/gateway/internal/call"
 	"github.com/hotline12345/gateway/internal/session"
 )
@@ -385,6 +387,22 @@ func TestANodeThatWasSilentTellsAllAnew(t *testing.T) {
 		n.must(caller.Complete(t.Context(), o, call.EndCaller))
 		n.must(n.FinishWrapUp(t.Context(), "n1a"))
 		n.offer(waiting)
+	})
+}
+
+func TestRedisSilenceIsNotTheNodes(t *testing.T) {
+	each(t, func(t *testing.T, b *bed) {
+		n, other := b.node("n1"), b.node("n2")
+		n.enter("c1", func(e *session.QueueEntry) { e.Caller = number(1) })
+		n.stop() // it says nothing more, as if it were the slower of the two to come back
+		old := float64(time.Now().Add(-time.Minute).UnixMilli())
+		n.must(b.store.Blocking().ZAdd(t.Context(), prefix+":nodes", redis.Z{Score: old, Member: "n1"}, redis.Z{Score: old, Member: "n2"}).Err())
+		other.beat(t.Context())
+		seen, err := b.store.Blocking().ZScore(t.Context(), prefix+":nodes", "n1").Result()
+		n.must(err)
+		if got := other.lines()[0].Waiting; got != 1 || seen <= old {
+			t.Errorf("the other node was taken for dead: %d wait, last seen %v", got, time.UnixMilli(int64(seen)))
+		}
 	})
 }
 

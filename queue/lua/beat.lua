@@ -8,7 +8,7 @@
 -- cost  O(due), about 5 us when nothing is
 local node, dead, most, window = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local known = redis.call('ZSCORE', K .. 'nodes', node)
-redis.call('ZADD', K .. 'nodes', str(now), node)
+beats(node)
 local ended = {offer = 0, wrapup = 0, node = 0, call = 0, agent = 0, callback = 0, dropped = 0}
 local more, freed = 0, {}
 

@@ -13,6 +13,6 @@ for _, id in ipairs(redis.call('SMEMBERS', K .. 'n:' .. ARGV[2])) do
 end
 match_freed(freed)
 redis.call('SETNX', K .. 'born', str(now))
-redis.call('ZADD', K .. 'nodes', str(now), ARGV[2])
+beats(ARGV[2])
 for i = 5, #ARGV do match_queue(ARGV[i]) end
 return 1

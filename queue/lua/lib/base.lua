@@ -33,6 +33,9 @@ local T = redis.call('TIME')
 local now = tonumber(T[1]) * 1000 + math.floor(tonumber(T[2]) / 1000)
 local SEED = ARGV[1]
 
+-- GRACE is the silence of all nodes at once that can only be Redis' own: several beats.
+local GRACE = 1500
+
 local function str(v)
   if type(v) == 'number' then return string.format('%.0f', v) end
   return tostring(v)
@@ -83,4 +86,16 @@ local function indexed(yes, set, score, member)
   else
     redis.call('ZREM', K .. set, member)
   end
+end
+
+-- beats notes a node's heartbeat. When no node was heard for a while, none could be: Redis was away, and its
+-- silence is not taken for theirs.
+local function beats(node)
+  local newest = tonumber(redis.call('ZREVRANGE', K .. 'nodes', 0, 0, 'WITHSCORES')[2])
+  if newest and now - newest > GRACE then
+    for _, other in ipairs(redis.call('ZRANGE', K .. 'nodes', 0, -1)) do
+      redis.call('ZADD', K .. 'nodes', str(now), other)
+    end
+  end
+  redis.call('ZADD', K .. 'nodes', str(now), node)
 end
