@@ -82,6 +82,7 @@ type Switch struct {
 	lines    []*line // empty before Open
 	legs     map[string]*leg
 	draining bool
+	gone     *sync.Cond // with mu: a leg has ended
 	handlers sync.WaitGroup
 	work     sync.WaitGroup // ends of legs, forks that lost
 }
@@ -117,6 +118,7 @@ func New(cfg Config, deps Deps) (*Switch, error) {
 			return nil, fmt.Errorf("nodes.tls.%w", err)
 		}
 	}
+	s.gone = sync.NewCond(&s.mu)
 	names := make([]string, len(cfg.Trunks))
 	for i, t := range cfg.Trunks {
 		names[i] = t.Name
@@ -170,8 +172,8 @@ func (s *Switch) Calls() (n, limit, kept int) {
 	return s.cap.InUse(), limit, kept
 }
 
-// Serve takes calls until ctx ends, then refuses new ones with 503 and returns when the handlers that
-// run have returned. Calls of a killed process that the spool kept are ended first. It returns an error
+// Serve takes calls until ctx ends, then refuses new ones with 503 and returns when the handlers that run have
+// returned and every leg has ended. Calls of a killed process that the spool kept are ended first. It returns an error
 // when a listener failed; every leg has then been ended.
 func (s *Switch) Serve(ctx context.Context, h call.Handler) error {
 	if err := s.Open(); err != nil {
@@ -207,6 +209,7 @@ func (s *Switch) Serve(ctx context.Context, h call.Handler) error {
 		}
 		s.drain()
 		s.handlers.Wait()
+		s.empty(run)
 		stop()
 		return nil
 	})
@@ -289,8 +292,23 @@ func (s *Switch) enter() bool {
 func (s *Switch) forget(l *leg) {
 	s.mu.Lock()
 	delete(s.legs, l.info.ID)
+	s.gone.Broadcast()
 	s.mu.Unlock()
 	s.work.Done()
+}
+
+// empty waits for the legs that have no handler here, such as those of a call back, unless a listener failed.
+func (s *Switch) empty(run context.Context) {
+	defer context.AfterFunc(run, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.gone.Broadcast()
+	})()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.legs) > 0 && run.Err() == nil {
+		s.gone.Wait()
+	}
 }
 
 // handle runs a handler of a leg, and ends the leg when it returned or panicked.

@@ -90,8 +90,8 @@ func (a *App) serve(ctx, whole context.Context) error {
 	deadline := time.NewTimer(a.cfg.DrainFor)
 	defer deadline.Stop()
 	select {
-	case err := <-done:
-		return err
+	case err := <-done: // what is left is to keep the books
+		done <- err
 	case <-deadline.C:
 	case <-a.last:
 	case <-whole.Done():
