@@ -21,17 +21,17 @@ test: ## Install what the tests need, then run them all with the race detector
 	$(GO) test -race -cover -timeout 14m ./...
 
 .PHONY: soak
-soak: ## Fuzz every parser for 30 s each, flood a gateway in full, and repeat the tests of kills and races (long)
+soak: ## Fuzz every parser for 30 s each, flood a gateway and load a cluster in full, and repeat the tests of kills and races (long)
 	deploy/test-deps
 	deploy/fuzz 30s
-	HOTLINE_SOAK=1 $(GO) test -run 'TestFlood' -v -timeout 20m ./cmd/hotline
+	HOTLINE_SOAK=1 $(GO) test -run 'TestFlood|TestCluster' -v -timeout 30m ./cmd/hotline
 	$(GO) test -race -count=20 -timeout 4h -run 'Kill|Redis|Random|Property' ./...
 
 .PHONY: bench
-bench: ## Measure: packets, scripts, and 100 calls at once with 50 bridged and recorded
+bench: ## Measure: packets, scripts, and 1,300 calls at once, 300 of them bridged and recorded
 	deploy/test-deps
 	$(GO) test -run '^$$' -bench . -benchmem ./sip/media ./internal/recording ./abuse ./queue
-	HOTLINE_BENCH=1 $(GO) test -run 'TestLoad100' -v -timeout 20m ./cmd/hotline
+	HOTLINE_BENCH=1 $(GO) test -run 'TestLoad1300' -v -timeout 20m ./cmd/hotline
 
 .PHONY: lint
 lint: ## Run the linters

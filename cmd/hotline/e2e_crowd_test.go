@@ -337,7 +337,7 @@ func (p *party) match() {
 	}
 	r, v := p.ring, other.visit
 	r.visit = v
-	if v.ring != nil {
+	if v.ring != nil && v.ring.by != "node" { // who lost the agent with a gateway gets another
 		p.c.fault("%s was joined with %s, then with %s", v.number, v.ring.desk.extension, r.desk.extension)
 	}
 	v.ring = r
