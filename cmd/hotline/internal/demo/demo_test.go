@@ -149,9 +149,9 @@ func TestGoesOn(t *testing.T) {
 		t.Run(start, func(t *testing.T) {
 			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 			defer stop()
-			lines := &lines{until: "no-answer", reached: stop}
+			lines := &lines{until: "call-back", reached: stop}
 			var shown bytes.Buffer
-			err := Run(ctx, Options{Backend: "sip", Out: lines, only: []string{"answered", "abandon", "emergency-queue", "no-answer"},
+			err := Run(ctx, Options{Backend: "sip", Out: lines, only: []string{"answered", "abandon", "emergency-queue", "no-answer", "call-back"},
 				Log:     slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 				Welcome: func(_ io.Writer, g *app.App) { fmt.Fprint(&shown, len(g.Newcomers)) },
 				Load: func(sets ...string) (config.Config, error) {
