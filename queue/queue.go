@@ -59,20 +59,21 @@ type Queue struct {
 	// gate holds operations back while the node tells Redis what it has.
 	gate sync.RWMutex
 
-	mu      sync.Mutex
-	online  bool // Redis has this node's state
-	since   time.Time
-	grace   time.Duration // localAfter, but in tests
-	skew    time.Duration // Redis' clock - ours
-	tickets map[string]*ticket
-	ended   []*ticket        // while Redis was away
-	recent  []*ticket        // ended with Redis' knowledge, which a failover may lose
-	owed    []owed           // calls to be noted in the ledger when Redis returns
-	results []settlement     // of call backs, likewise
-	agents  map[string]agent // those of this node
-	stale   map[string]bool  // queues whose order changed since their callers were told
-	watch   map[chan struct{}]struct{}
-	lastID  string // of the stream, read so far; the reader's alone
+	mu         sync.Mutex
+	online     bool // Redis has this node's state
+	since      time.Time
+	grace      time.Duration // localAfter, but in tests
+	skew       time.Duration // Redis' clock - ours
+	generation string        // of the Redis that was told; see [store.Store.Generation]
+	tickets    map[string]*ticket
+	ended      []*ticket        // while Redis was away
+	recent     []*ticket        // ended with Redis' knowledge, which a failover may lose
+	owed       []owed           // calls to be noted in the ledger when Redis returns
+	results    []settlement     // of call backs, likewise
+	agents     map[string]agent // those of this node
+	stale      map[string]bool  // queues whose order changed since their callers were told
+	watch      map[chan struct{}]struct{}
+	lastID     string // of the stream, read so far; the reader's alone
 }
 
 // New makes a queue. It serves from its first moment, on its own until Run has told Redis of it.

@@ -129,9 +129,20 @@ func (q *Queue) beat(ctx context.Context) {
 	if err != nil {
 		q.deps.Log.Error("queue: the sweep failed", "err", err)
 	}
-	if reaped {
-		q.detach(errReaped) // the reader tells of all anew
+	switch { // the reader tells of all anew
+	case reaped:
+		q.detach(errReaped)
+	case q.otherRedis():
+		q.detach(errOther)
 	}
+}
+
+// otherRedis tells whether another server has taken the place of the one that was told: by redirects and new
+// connections that can happen without an error, and it may lack the last writes.
+func (q *Queue) otherRedis() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.online && q.deps.Store.Generation() != q.generation
 }
 
 // sweepResult is what a round of the sweep says of itself.
@@ -213,4 +224,5 @@ func (q *Queue) checkSet(ctx context.Context, set string, stuck map[string]int) 
 var (
 	errReaped = errors.New("queue: this node was silent and taken for dead")
 	errForgot = errors.New("queue: redis forgot a talk of this node")
+	errOther  = errors.New("queue: another server has taken Redis' place")
 )

@@ -36,6 +36,7 @@ type agentRecord struct {
 // attach tells Redis what this node has, agents first, and takes back what Redis made of it. No other
 // operation of the node runs meanwhile. It can be done again at any point.
 func (q *Queue) attach(ctx context.Context) error {
+	generation := q.deps.Store.Generation() // before anything is told: what changes it meanwhile is seen by the next beat
 	skew, err := q.probe(ctx)
 	if err != nil {
 		return err
@@ -70,7 +71,7 @@ func (q *Queue) attach(ctx context.Context) error {
 	if err := q.loadAgents(ctx); err != nil {
 		return fmt.Errorf("ask for the agents: %w", err)
 	}
-	q.online = true
+	q.online, q.generation = true, generation
 	q.metrics.local.Set(0)
 	q.notify()
 	q.deps.Log.Info("queue: redis has this node's state", "calls", len(q.tickets), "agents", len(q.agents))

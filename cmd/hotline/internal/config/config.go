@@ -259,9 +259,9 @@ func (c Config) clusterCheck() (errs []error) {
 
 // crossCheck holds the sections against one another.
 func (c Config) crossCheck() (errs []error) {
-	trunks := map[string]bool{}
+	trunks, callers := map[string]bool{}, map[string]string{}
 	for _, t := range c.SIP.Trunks {
-		trunks[t.Name] = t.Address != ""
+		trunks[t.Name], callers[t.Name] = t.Address != "", t.Caller
 	}
 	known := func(path, name string) {
 		switch out, ok := trunks[name]; {
@@ -282,6 +282,9 @@ func (c Config) crossCheck() (errs []error) {
 	}
 	if t := c.Session.CallBack.Trunk; t != "" {
 		known("session.call_back.trunk", t)
+		if trunks[t] && callers[t] == "" {
+			errs = append(errs, fmt.Errorf("session.call_back.trunk: trunk %q has no caller, so who is called back would see no number; write the hotline's own there", t))
+		}
 	}
 	errs = append(errs, c.clusterCheck()...)
 	queues := map[string]bool{}

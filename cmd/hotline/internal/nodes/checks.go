@@ -11,6 +11,13 @@ import (
 	"github.com/hotline12345/gateway/internal/store"
 )
 
+// compared is what all gateways should have alike.
+var compared = map[string]func(store.Node) string{
+	"config":  func(n store.Node) string { return n.ConfigHash },
+	"policy":  func(n store.Node) string { return n.PolicyHash },
+	"version": func(n store.Node) string { return n.Version },
+}
+
 // Checks are what can be wrong between the gateways; none for one that stands alone.
 func (c *Cluster) Checks() []ops.Check {
 	if c.Alone() {
@@ -27,11 +34,11 @@ func (c *Cluster) Checks() []ops.Check {
 		{Code: "node-silent", Title: "A gateway lives and does not answer the others", Mend: "Open the way to its nodes.listen, and look at its clock and its nodes.secret_file; its calls are not shown here meanwhile.",
 			Test: c.others(func(_, n store.Node) string { return c.silence(n) })},
 		{Code: "config-differs", Title: "The gateways' configurations differ", Mend: "Give all the same configuration (hotline config effective shows each) and restart those that are behind.",
-			Test: c.others(differs(func(n store.Node) string { return n.ConfigHash }))},
+			Test: c.others(differs(compared["config"]))},
 		{Code: "policy-differs", Title: "The gateways' policies of Article 29 differ", Mend: "Give all the same abuse.policy_file and restart those that are behind: callers must be judged alike.",
-			Test: c.others(differs(func(n store.Node) string { return n.PolicyHash }))},
+			Test: c.others(differs(compared["policy"]))},
 		{Code: "version-beside", Title: "Gateways of different versions stand side by side", Mend: "Go on with the upgrade: drain, replace and resume one after the other.",
-			Test: c.others(differs(func(n store.Node) string { return n.Version }))},
+			Test: c.others(differs(compared["version"]))},
 	}
 }
 

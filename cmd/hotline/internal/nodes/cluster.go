@@ -260,6 +260,16 @@ func (c *Cluster) learn(all []store.Node) {
 	for _, state := range []string{"alive", "draining", "absent"} {
 		c.metrics.nodes.WithLabelValues(state).Set(float64(count[state]))
 	}
+	self, _ := find(all, c.name)
+	for what, of := range compared {
+		n := 0
+		for _, other := range all {
+			if other.Alive && of(other) != of(self) {
+				n++
+			}
+		}
+		c.metrics.differ.WithLabelValues(what).Set(float64(n))
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.members = all
