@@ -21,11 +21,13 @@ import (
 const (
 	// nodePatience is how long another gateway may take for its first response to an INVITE.
 	nodePatience = time.Second
-	// nodeBeat is how often the gateways that calls stand with are looked at, nodePing how long one may
-	// take to answer, and nodeLost how long it may be silent before its calls are ended.
+	// nodeBeat is how often the gateways that calls stand with are asked whether they live, nodePing how
+	// long one may take to answer, and nodeLost how long one that the cluster misses may be silent before
+	// its calls are ended. A phone has to be free of them before its agent's wrap-up is over, which the
+	// queue begins when it misses the gateway.
 	nodeBeat = time.Second
-	nodePing = 2 * time.Second
-	nodeLost = 10 * time.Second
+	nodePing = time.Second
+	nodeLost = 5 * time.Second
 )
 
 // load reads the certificate and the authority. Both directions use them: a gateway shows its own to those
@@ -88,9 +90,9 @@ func (s *Switch) nodeLine() (*line, error) {
 	return s.lineOf(atNodes, "udp")
 }
 
-// watchNodes ends the calls that stand with a gateway that has died, so that nobody talks into a dead one
-// until ctx ends. A gateway that the cluster misses is asked itself, since the cluster's word comes by a
-// store that may be away.
+// watchNodes ends the calls that stand with a gateway that has died, so that nobody talks into a dead one,
+// until ctx ends. Each gateway is asked itself all the time, since the cluster's word comes by a store that
+// may be away; and its silence alone ends no call that the cluster knows to be in good hands.
 func (s *Switch) watchNodes(ctx context.Context) error {
 	tick := time.NewTicker(nodeBeat)
 	defer tick.Stop()
@@ -120,23 +122,24 @@ func (s *Switch) watchNodes(ctx context.Context) error {
 	}
 }
 
-// silence is how long a gateway has not been heard of.
+// silence is how long a gateway has not answered.
 type silence struct {
 	addr  string
 	heard time.Time
 }
 
-// lookAfter looks whether a gateway lives, and ends its legs when it has not for nodeLost.
+// lookAfter asks a gateway whether it lives, and ends its legs when the cluster misses it and it has not
+// answered for nodeLost.
 func (s *Switch) lookAfter(ctx context.Context, node string, q *silence, legs []*leg) {
-	at, alive := s.deps.Peers(node)
+	at, _ := s.deps.Peers(node)
 	if at != "" {
 		q.addr = at
 	}
-	if alive || s.answers(ctx, q.addr) {
+	if s.answers(ctx, q.addr) {
 		q.heard = time.Now()
 		return
 	}
-	if ctx.Err() != nil || time.Since(q.heard) < nodeLost {
+	if ctx.Err() != nil || s.alive(node) || time.Since(q.heard) < nodeLost {
 		return
 	}
 	s.log.Warn("a gateway has died; its calls are ended here", "node", node, "calls", len(legs))

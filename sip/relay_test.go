@@ -423,6 +423,13 @@ func TestLegsOfADeadGatewayAreEnded(t *testing.T) {
 		t.Fatalf("legs: %v", legs)
 	}
 	long := &silence{heard: time.Now().Add(-time.Hour)}
+	here := f.nodes["n2"].sw.NodeAddr()
+	f.move("n2", silentPort(t))
+	sw.lookAfter(t.Context(), "n2", long, legs)
+	if one.Context().Err() != nil {
+		t.Fatal("a gateway that the cluster knows to live was taken for dead")
+	}
+	f.move("n2", here)
 	f.die("n2")
 	sw.lookAfter(t.Context(), "n2", long, legs)
 	if one.Context().Err() != nil || time.Since(long.heard) > time.Minute {
