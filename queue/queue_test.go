@@ -357,6 +357,31 @@ func TestADeadNodeFreesItsAgentsAndKeepsItsCallersPlaces(t *testing.T) {
 	})
 }
 
+func TestAPauseOutlastsTheNode(t *testing.T) {
+	each(t, func(t *testing.T, b *bed) {
+		dying, n := b.node("n1"), b.node("n2")
+		dying.login("resting", "general")
+		dying.login("busy", "road")
+		n.must(n.Pause(t.Context(), "resting", "lunch"))
+		caller := n.enter("c1", func(e *session.QueueEntry) { e.Queue = "road" })
+		o := n.offer(caller)
+		n.must(caller.Accept(t.Context(), o))
+		n.must(n.Pause(t.Context(), "busy", "supervisor")) // after the talk
+		dying.stop()
+		b.due(n, "nodes", "n1")
+		n.must(caller.Complete(t.Context(), o, call.EndCaller))
+		n.must(n.FinishWrapUp(t.Context(), "busy"))
+		for id, why := range map[string]string{"resting": "lunch", "busy": "supervisor"} {
+			if err := n.Login(t.Context(), Agent{ID: id, Extension: "n2x", Queues: map[string]int{"road": 1}}); err != nil {
+				t.Fatal(err)
+			}
+			if a := n.agent(id); a.State != Paused || a.Reason != why || a.Node != "n2" {
+				t.Errorf("after a log-in at another node: %+v", a)
+			}
+		}
+	})
+}
+
 func TestARestartedNodeDropsTheCallsOfTheOldProcess(t *testing.T) {
 	each(t, func(t *testing.T, b *bed) {
 		old := b.node("n1")

@@ -14,6 +14,18 @@ local more, freed = 0, {}
 
 local function count(kind) ended[kind] = ended[kind] + 1 end
 
+-- strand keeps calls from an agent whose phone's node died. A pause or log-out that somebody asked for is not the
+-- node's to end when it is back: it stays, or is granted where the agent has no call.
+local function strand(a)
+  if a.state == 'wrapup' and a.next ~= '' then
+    agent_step(a, 'wrapped', {idle = now})
+  elseif a.state == 'offered' or a.state == 'talk' then
+    agent_step(a, 'nodelost', {next = a.next ~= '' and a.next or 'pause:node_lost'})
+  elseif a.state ~= 'paused' then
+    agent_step(a, 'nodelost', {reason = 'node_lost'})
+  end
+end
+
 local function due(key, before)
   local ids = redis.call('ZRANGEBYSCORE', K .. key, '-inf', str(before or now), 'LIMIT', 0, most)
   if #ids == most then more = 1 end
@@ -63,8 +75,7 @@ for _, gone in ipairs(due('nodes', now - dead)) do
     redis.call('SREM', K .. 'an:' .. gone, id)
     if a then
       count('agent')
-      local busy = a.state == 'offered' or a.state == 'talk'
-      agent_step(a, 'nodelost', busy and {next = 'pause:node_lost'} or {reason = 'node_lost'})
+      strand(a)
     end
   end
   if redis.call('SCARD', K .. 'n:' .. gone) + redis.call('SCARD', K .. 'an:' .. gone) == 0 then

@@ -10,7 +10,7 @@ if not c or c.task ~= e.task then
   local holder = t.state == 'taken' and load('c:', t.holder)
   if holder and holder.task == t.id then return {'taken'} end
   local a = load('a:', e.agent)
-  if not a or not AGENT.take[a.state] or a.reason == 'node_lost' then return {'busy'} end
+  if not a or not AGENT.take[a.state] or not redis.call('ZSCORE', K .. 'nodes', a.node) then return {'busy'} end
   if t.state == 'taken' then task_step(t, 'release') end
   e.queue, e.redial, e.caller, e.sealed, e.lang = t.queue, t.id, t.caller, t.sealed, t.lang
   e.score, e.waited = tonumber(t.score), now - t.score
