@@ -12,9 +12,11 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"io"
 	"log/slog"
 	"math/big"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -240,12 +242,15 @@ func TestProofIsOfOneRequestAndOnce(t *testing.T) {
 	} {
 		r := request("GET", c.path)
 		c.prove(r)
-		from, _, err := receiver.check(r, []byte("b"), c.now)
+		from, _, body, err := receiver.check(r, c.now)
+		if err == nil && body != digest([]byte("b")) {
+			err = errNoProof // as the server says
+		}
 		if !errors.Is(err, c.want) || err == nil && from != "n1" {
 			t.Errorf("%s: from %q, %v; want %v", name, from, err, c.want)
 		}
 		if c.want == nil {
-			if _, _, err := receiver.check(r, []byte("b"), c.now); !errors.Is(err, errReplayed) {
+			if _, _, _, err := receiver.check(r, c.now); !errors.Is(err, errReplayed) {
 				t.Errorf("%s: taken twice: %v", name, err)
 			}
 		}
@@ -253,6 +258,26 @@ func TestProofIsOfOneRequestAndOnce(t *testing.T) {
 	sealed := asker.seal([]byte("fact"), asks, "n1")
 	if _, err := receiver.open(sealed, answers, "n1"); err == nil {
 		t.Error("a question passes for an answer")
+	}
+	if _, err := receiver.open(nil, answers, "n1"); err == nil {
+		t.Error("nothing passes for an answer without words")
+	}
+}
+
+// unread is a body of which nothing may be read.
+type unread struct{ t *testing.T }
+
+func (u unread) Read([]byte) (int, error) {
+	u.t.Error("the body of a stranger is read")
+	return 0, io.EOF
+}
+
+func TestAStrangersBodyIsNotRead(t *testing.T) {
+	s := &server{prover: newProver(Keys{[]byte(secret)}, "n1"), metrics: newMetrics(nil), now: time.Now}
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "POST", "/x", unread{t}))
+	if w.Code != http.StatusUnauthorized || w.Header().Get("Connection") != "close" {
+		t.Errorf("a stranger gets %d and %v", w.Code, w.Header())
 	}
 }
 

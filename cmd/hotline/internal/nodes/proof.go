@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	proofHeader = "Hotline-Proof" // from, unix milliseconds, nonce and HMAC, between spaces
+	proofHeader = "Hotline-Proof" // from, unix milliseconds, nonce, digest of the body and HMAC, between spaces
 	proofWindow = time.Minute     // how far a proof's time may be from the receiver's, either way
 	// maxProofs bounds the proofs that are remembered so that none is used twice: a cluster of 64 asks less.
 	maxProofs = 100_000
@@ -49,34 +49,37 @@ func newProver(k Keys, self string) *prover {
 func (p *prover) prove(r *http.Request, to string, body []byte, now time.Time) string {
 	var nonce [16]byte
 	rand.Read(nonce[:]) // never fails
-	claim := fmt.Sprintf("%s %d %s", p.self, now.UnixMilli(), hex.EncodeToString(nonce[:]))
-	all := claim + " " + p.mac(r, to, claim, body)
+	claim := fmt.Sprintf("%s %d %s %s", p.self, now.UnixMilli(), hex.EncodeToString(nonce[:]), digest(body))
+	all := claim + " " + p.mac(r, to, claim)
 	r.Header.Set(proofHeader, all)
 	return all
 }
 
-func (p *prover) mac(r *http.Request, to, claim string, body []byte) string {
+func digest(body []byte) string { return fmt.Sprintf("%x", sha256.Sum256(body)) }
+
+func (p *prover) mac(r *http.Request, to, claim string) string {
 	h := hmac.New(sha256.New, p.key)
-	fmt.Fprintf(h, "%s\n%s\n%s\n%s\n%x\n", r.Method, r.URL.RequestURI(), to, claim, sha256.Sum256(body))
+	fmt.Fprintf(h, "%s\n%s\n%s\n%s\n", r.Method, r.URL.RequestURI(), to, claim)
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// check tells which gateway made a request to this one. A proof is good for one use.
-func (p *prover) check(r *http.Request, body []byte, now time.Time) (from, all string, err error) {
+// check tells which gateway made a request to this one, and the digest of the body that is to come: nothing is
+// read of a request that is not proved. A proof is good for one use.
+func (p *prover) check(r *http.Request, now time.Time) (from, all, body string, err error) {
 	all = r.Header.Get(proofHeader)
 	part := strings.Split(all, " ")
-	if len(part) != 4 {
-		return "", "", errNoProof
+	if len(part) != 5 {
+		return "", "", "", errNoProof
 	}
-	claim := strings.Join(part[:3], " ")
-	if !hmac.Equal([]byte(part[3]), []byte(p.mac(r, p.self, claim, body))) {
-		return "", "", errNoProof
+	claim := strings.Join(part[:4], " ")
+	if !hmac.Equal([]byte(part[4]), []byte(p.mac(r, p.self, claim))) {
+		return "", "", "", errNoProof
 	}
 	ms, err := strconv.ParseInt(part[1], 10, 64)
 	if at := time.UnixMilli(ms); err != nil || now.Sub(at).Abs() > proofWindow {
-		return "", "", errStale
+		return "", "", "", errStale
 	}
-	return part[0], all, p.once(part[3], now)
+	return part[0], all, part[3], p.once(part[4], now)
 }
 
 // once notes a proof, or says that it was used.
@@ -107,18 +110,13 @@ const (
 	answers = "answers"
 )
 
-// seal hides a text that is bound to its way and, for an answer, to what was asked.
+// seal hides a text that is bound to its way and, for an answer, to what was asked. An empty one is sealed too, so
+// that nobody on the way can say "done" in a gateway's name.
 func (p *prover) seal(text []byte, way, bound string) []byte {
-	if len(text) == 0 {
-		return nil
-	}
 	return p.aead.Seal(nil, nil, text, []byte(way+"\n"+bound))
 }
 
 func (p *prover) open(sealed []byte, way, bound string) ([]byte, error) {
-	if len(sealed) == 0 {
-		return nil, nil
-	}
 	text, err := p.aead.Open(nil, nil, sealed, []byte(way+"\n"+bound))
 	if err != nil {
 		return nil, fmt.Errorf("nodes: what another gateway said does not open: %w", err)

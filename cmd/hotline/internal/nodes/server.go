@@ -79,21 +79,24 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		s.metrics.requests.WithLabelValues(result).Inc()
 	}()
+	refuse := func(err error) {
+		result = "refused"
+		w.Header().Set("Connection", "close") // a stranger keeps no connection, and no body of theirs is read
+		http.Error(w, err.Error(), http.StatusUnauthorized)
+	}
+	from, proof, sum, err := s.prover.check(r, s.now())
+	if err != nil {
+		refuse(err)
+		return
+	}
 	sealed, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAsked+256))
 	if err != nil {
 		http.Error(w, "the request does not read", http.StatusBadRequest)
 		return
 	}
-	from, proof, err := s.prover.check(r, sealed, s.now())
-	if err != nil {
-		result = "refused"
-		http.Error(w, err.Error(), http.StatusUnauthorized)
-		return
-	}
 	body, err := s.prover.open(sealed, asks, from)
-	if err != nil {
-		result = "refused"
-		http.Error(w, errNoProof.Error(), http.StatusUnauthorized)
+	if err != nil || digest(sealed) != sum {
+		refuse(errNoProof)
 		return
 	}
 	r = r.WithContext(context.WithValue(r.Context(), fromKey{}, from))
