@@ -15,7 +15,8 @@
 // A recording has an X25519 key pair of its own (age-encryption.org/v1), made at its start. The
 // private half is forgotten at once, but for key.age: the text AGE-SECRET-KEY-1…, encrypted with age
 // to the agency's recipients and to the listening key if there is one. Everything of the call that
-// is personal is sealed to the public half. Destroying key.age therefore deletes all of it, on the
+// is personal is sealed to the public half. The process itself can open no more of a running call than the
+// half minute whose file key it still has, and after the call nothing. Destroying key.age therefore deletes all of it, on the
 // disk and in every backup that leaves key.age out.
 //
 // # The sealed file, version 1
@@ -35,7 +36,8 @@
 //	49  n   the body
 //	.   4   CRC-32C of all that stands before it in the frame
 //
-// A body of type 'A' is an age file encrypted to the recording's key. Inside it:
+// A body of type 'A' is an age file encrypted to the recording's key; up to 20 that follow one another have
+// the same header, and so the same file key, each with a nonce of its own. Inside it:
 //
 //	0   16  the recording's identity
 //	16  4   the number of this audio frame, from 0

@@ -20,6 +20,7 @@ import (
 type file struct {
 	f        *os.File
 	size     int64
+	sealer   sealer
 	index    uint32 // of the next audio frame
 	end      int64  // samples
 	sealed   hash.Hash
@@ -126,7 +127,7 @@ func (fl *file) append(b []byte) error {
 // writeSegment seals a segment and writes its frame.
 func (rec *recording) writeSegment(seg segment) {
 	fl := &rec.file
-	body, err := seal(plaintext(rec.id, fl.index, seg.start, seg.audio), rec.key)
+	body, err := fl.sealer.seal(plaintext(rec.id, fl.index, seg.start, seg.audio))
 	if err != nil {
 		rec.lost(err)
 		return

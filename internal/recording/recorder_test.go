@@ -313,11 +313,42 @@ func BenchmarkSegment(b *testing.B) {
 		b.Fatal(err)
 	}
 	audio := make([]byte, 2*segmentSamples)
+	s := sealer{to: key.Recipient()}
 	b.SetBytes(int64(len(audio)))
 	for b.Loop() {
-		if _, err := seal(audio, key.Recipient()); err != nil {
+		if _, err := s.seal(audio); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// Every frame is an age file that age itself opens, none is sealed like another, and a file key serves for
+// half a minute.
+func TestSealer(t *testing.T) {
+	key, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := sealer{to: key.Recipient()}
+	audio := bytes.Repeat([]byte{silence}, 2*segmentSamples)
+	headers, sealed := map[string]int{}, map[string]bool{}
+	for range 2*sealFrames + 1 {
+		b, err := s.seal(audio)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if plain, err := unseal(b, key); err != nil || !bytes.Equal(plain, audio) {
+			t.Fatalf("a frame opens to %d bytes, %v", len(plain), err)
+		}
+		header, err := age.ExtractHeader(bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		headers[string(header)]++
+		sealed[string(b[len(header):])] = true
+	}
+	if len(headers) != 3 || len(sealed) != 2*sealFrames+1 {
+		t.Errorf("%d headers and %d payloads, want 3 and %d", len(headers), len(sealed), 2*sealFrames+1)
 	}
 }
 

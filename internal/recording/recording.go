@@ -82,6 +82,7 @@ func newRecording(r *Recorder, id ulid.ULID, key *age.X25519Identity, f session.
 		start: time.Now(),
 		log:   r.log.With("call", f.CallID, "recording", id.String()),
 	}
+	rec.file.sealer.to = rec.key
 	rec.file.manifest = Manifest{
 		Format:     format,
 		ID:         id.String(),
