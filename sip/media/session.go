@@ -182,6 +182,7 @@ func (s *Session) tick(due time.Time) {
 	s.watch(due)
 	s.report(due)
 	s.tx.tick(due)
+	s.tx.rouseTaps()
 }
 
 // watch tells of a peer that has fallen silent.

@@ -14,6 +14,9 @@ const (
 	wheelSlots    = 10
 	slotEvery     = tickEvery / wheelSlots
 	wheelCapacity = 2000 // streams a wheel: one goroutine paces them with room to spare
+	// catchUpMost is how late a wheel still makes good what it owes. A phone's jitter buffer holds that
+	// much, and plays it whole; beyond it the parties have heard the hole already.
+	catchUpMost = 200 * time.Millisecond
 )
 
 // ticker is driven by a wheel every 20 ms. The time it is told is the one it was due at, so that
@@ -61,8 +64,8 @@ func (w *wheel) remove(t ticker) {
 	}
 }
 
-// run turns the wheel until ctx ends. Deadlines are absolute, so lateness does not add up; after a
-// stall whole turns are skipped, never sent in a burst.
+// run turns the wheel until ctx ends. Deadlines are absolute, so lateness does not add up: after a short
+// stall the turns that are due follow at once, after a long one whole turns are skipped.
 func (w *wheel) run(ctx context.Context) {
 	start := time.Now()
 	timer := time.NewTimer(0)
@@ -80,7 +83,7 @@ func (w *wheel) run(ctx context.Context) {
 			continue
 		}
 		turn = next
-		if late := time.Since(start) - time.Duration(turn)*slotEvery; late >= tickEvery {
+		if late := time.Since(start) - time.Duration(turn)*slotEvery; late > catchUpMost {
 			n := int(late / tickEvery)
 			turn += n * wheelSlots
 			w.metrics.skipped.Add(float64(n))
