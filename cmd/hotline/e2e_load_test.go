@@ -25,6 +25,7 @@ import (
 // in talk that are recorded, in one gateway. Callers and agents' phones run in this process, on the same
 // machine. With HOTLINE_PROFILE=file a CPU profile of the gateway is written there.
 func TestLoad100(t *testing.T)  { load(t, 50, 50) }
+func TestLoad400(t *testing.T)  { load(t, 100, 300) }
 func TestLoad1300(t *testing.T) { load(t, 300, 1000) }
 
 func load(t *testing.T, talks, waits int) {
@@ -32,7 +33,7 @@ func load(t *testing.T, talks, waits int) {
 		t.Skip("a measurement; HOTLINE_BENCH=1 runs it")
 	}
 	const span = 30 * time.Second
-	g := newGateway(t, "store.addrs=["+startRedis(t).addr()+"]", "ivr.flows="+toQueue(t), "ivr.default=queue", "sip.max_calls=2000", "sip.media.port_min=10000", "sip.media.port_max=17999",
+	g := newGateway(t, "store.addrs=["+startRedis(t).addr()+"]", "store.timeout=200ms", "ivr.flows="+toQueue(t), "ivr.default=queue", "sip.max_calls=2000", "sip.media.port_min=10000", "sip.media.port_max=17999",
 		"queue.queues=[{name: default, display: {zh: 综合, en: General}, max_waiting: 2000, ring: 20s, wrapup: 0s}]",
 		"sip.trunks=[{name: loopback, sources: [127.0.0.0/8], identity: pai, max_calls: 2000}]")
 	people(t, g, 2001, talks)

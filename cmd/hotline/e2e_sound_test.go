@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,9 +40,10 @@ const (
 
 // ear is a pair of sockets.
 type ear struct {
-	s         *sound
-	rtp, rtcp *net.UDPConn
-	batch     *ipv4.PacketConn
+	s     *sound
+	rtp   *unwatched
+	rtcp  *net.UDPConn
+	batch *ipv4.PacketConn
 
 	mu sync.Mutex
 	by [1 << 16]*stream // by the gateway's port
@@ -82,10 +85,12 @@ func newSound(t *testing.T) *sound {
 	t.Cleanup(func() {
 		close(s.left)
 		for _, e := range s.ears {
-			_ = e.rtp.Close()
 			_ = e.rtcp.Close()
 		}
 		s.wg.Wait()
+		for _, e := range s.ears {
+			_ = e.rtp.Close()
+		}
 	})
 	return s
 }
@@ -104,7 +109,8 @@ func newEar(t *testing.T, s *sound) *ear {
 			if other, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(at, port+1))); err == nil {
 				_ = rtp.SetReadBuffer(4 << 20)
 				_ = rtp.SetWriteBuffer(4 << 20)
-				return &ear{s: s, rtp: rtp, rtcp: other, batch: ipv4.NewPacketConn(rtp)}
+				still := newUnwatched(t, rtp, s.left)
+				return &ear{s: s, rtp: still, rtcp: other, batch: ipv4.NewPacketConn(still)}
 			}
 		}
 		_ = rtp.Close()
@@ -256,10 +262,51 @@ func (e *ear) listen() {
 			}
 		}
 		e.mu.Unlock()
-		if n < len(batch) {
-			time.Sleep(soundRest)
+	}
+}
+
+// unwatched is a socket that the runtime does not watch: it would wake a thread for every packet, at the
+// cost of the gateway that sends it.
+type unwatched struct {
+	*net.UDPConn // closed; it knows the address still
+	file         *os.File
+	raw          resting
+}
+
+func newUnwatched(t *testing.T, c *net.UDPConn, left chan struct{}) *unwatched {
+	t.Helper()
+	file, err := c.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close() // the duplicate lives on
+	fd := file.Fd()
+	if err := syscall.SetNonblock(int(fd), true); err != nil {
+		t.Fatal(err)
+	}
+	return &unwatched{UDPConn: c, file: file, raw: resting{fd: fd, left: left}}
+}
+
+func (u *unwatched) SyscallConn() (syscall.RawConn, error) { return u.raw, nil }
+func (u *unwatched) Close() error                          { return u.file.Close() }
+
+// resting tries again after a rest where others wait to be woken.
+type resting struct {
+	fd   uintptr
+	left chan struct{}
+}
+
+func (r resting) Control(f func(fd uintptr)) error    { f(r.fd); return nil }
+func (r resting) Write(f func(fd uintptr) bool) error { return r.Read(f) }
+func (r resting) Read(f func(fd uintptr) bool) error {
+	for !f(r.fd) {
+		select {
+		case <-r.left:
+			return net.ErrClosed
+		case <-time.After(soundRest):
 		}
 	}
+	return nil
 }
 
 // take counts one packet; the ear's lock is held. A stream that is over takes nothing.
