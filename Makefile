@@ -21,10 +21,13 @@ test: ## Install what the tests need, then run them all with the race detector
 	$(GO) test -race -cover -timeout 14m ./...
 
 .PHONY: soak
-soak: ## Fuzz every parser for 30 s each, flood a gateway and load a cluster in full, and repeat the tests of kills and races (long)
+soak: ## Fuzz every parser for 30 s each, load, flood and soak gateways in full, and repeat the tests of kills and races (long)
 	deploy/test-deps
 	deploy/fuzz 30s
-	HOTLINE_SOAK=1 $(GO) test -run 'TestFlood|TestCluster' -v -timeout 30m ./cmd/hotline
+	HOTLINE_SOAK=1 $(GO) test -run '^TestCluster$$' -v -timeout 15m ./cmd/hotline
+	HOTLINE_SOAK=1 $(GO) test -run '^TestRedisFailover$$' -v -timeout 20m ./cmd/hotline
+	HOTLINE_SOAK=1 $(GO) test -run '^TestFlood$$' -v -timeout 15m ./cmd/hotline
+	HOTLINE_SOAK=1 $(GO) test -run '^TestSoak$$' -v -timeout 60m ./cmd/hotline # HOTLINE_SOAK_FOR=2m for so long
 	$(GO) test -race -count=20 -timeout 4h -run 'Kill|Redis|Random|Property' ./...
 
 .PHONY: bench

@@ -39,6 +39,7 @@ type visit struct {
 	number   string
 	speaks   bool
 	patience time.Duration // until the caller gives up waiting; 0: never
+	keys     string        // what the caller presses at once, by INFO
 	redial   *visit        // the call that this one takes up again
 	gateways []*gateway    // in the order in which the carrier tries them
 
@@ -85,6 +86,8 @@ type party struct {
 	heard   bool // any response came
 	dropped bool // the carrier went on to the next gateway
 	closing bool // BYE is out
+	keys    string
+	pressed time.Time
 	again   func()
 	wait    time.Duration
 	due     time.Time // of the next repetition
@@ -97,6 +100,7 @@ const (
 	timerT1   = 500 * time.Millisecond // RFC 3261 section 17.1.1.1
 	timerT2   = 4 * time.Second
 	timerB    = 64 * timerT1
+	keyEvery  = 300 * time.Millisecond
 	// carrierPatience is how long a carrier waits for a gateway's first response before it tries the next.
 	carrierPatience = timerT1
 )
@@ -309,16 +313,19 @@ func (p *party) repeat(again func()) {
 func (p *party) turn(now time.Time) {
 	v := p.visit
 	switch {
-	case p.again != nil && now.Sub(p.tried) > timerB:
+	case (p.again != nil || p.left()) && now.Sub(p.tried) > timerB:
 		p.over("nobody", now)
 		return
 	case v != nil && v.party == p && !p.heard && now.Sub(p.tried) > carrierPatience && len(v.gateways) > 1:
-		p.dropped, p.again = true, nil
-		p.c.attempt(v)
+		p.drop()
 	case p.again != nil && now.After(p.due):
 		p.again()
 		p.wait = min(2*p.wait, timerT2)
 		p.due = now.Add(p.wait)
+	}
+	if p.keys != "" && now.After(p.pressed.Add(keyEvery)) {
+		p.call.InfoDigit(p.keys[0])
+		p.keys, p.pressed = p.keys[1:], now
 	}
 	p.match()
 	if !p.hang.IsZero() && now.After(p.hang) {
@@ -326,9 +333,18 @@ func (p *party) turn(now time.Time) {
 	}
 }
 
+// drop lets the carrier go on to the next gateway. This one may answer still.
+func (p *party) drop() {
+	p.dropped, p.again = true, nil
+	p.c.attempt(p.visit)
+}
+
+// left tells whether the carrier went on from a gateway that has not answered since.
+func (p *party) left() bool { return p.dropped && !p.closing }
+
 // match learns from the voices who talks with whom.
 func (p *party) match() {
-	if p.ring == nil || p.ring.visit != nil || p.ring.answered.IsZero() {
+	if p.ring == nil || p.ring.answered.IsZero() {
 		return
 	}
 	other := p.c.voices[p.stream.hearing().whom]
@@ -336,6 +352,12 @@ func (p *party) match() {
 		return
 	}
 	r, v := p.ring, other.visit
+	if r.visit == v {
+		return
+	}
+	if r.visit != nil {
+		p.c.fault("%s was joined with %s, then with %s", r.desk.extension, r.visit.number, v.number)
+	}
 	r.visit = v
 	if v.ring != nil && v.ring.by != "node" { // who lost the agent with a gateway gets another
 		p.c.fault("%s was joined with %s, then with %s", v.number, v.ring.desk.extension, r.desk.extension)
@@ -415,8 +437,7 @@ func (p *party) answered(m siptest.Message, of string) {
 	default:
 		p.call.Ack(m, "")
 		if status == 503 && !p.dropped && !p.closing && v.party == p && v.tries < len(v.gateways) {
-			p.dropped = true
-			p.c.attempt(v)
+			p.drop()
 		}
 		p.over(strconv.Itoa(status), m.At)
 	}
@@ -442,6 +463,7 @@ func (p *party) accepted(m siptest.Message) {
 		if v.patience > 0 {
 			p.hang = m.At.Add(v.patience)
 		}
+		p.keys = v.keys
 	}
 }
 
