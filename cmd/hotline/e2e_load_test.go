@@ -23,9 +23,12 @@ import (
 
 // TestLoad100 and TestLoad1300 are the measurements of `make bench`: calls that wait with music, and calls
 // in talk that are recorded, in one gateway. Callers and agents' phones run in this process, on the same
-// machine. With HOTLINE_PROFILE=file a CPU profile of the gateway is written there.
+// machine; the sizes in between find what it carries. With HOTLINE_PROFILE=file a CPU profile of the gateway
+// is written there, and beside it what its memory and its goroutines are for.
 func TestLoad100(t *testing.T)  { load(t, 50, 50) }
 func TestLoad400(t *testing.T)  { load(t, 100, 300) }
+func TestLoad650(t *testing.T)  { load(t, 150, 500) }
+func TestLoad910(t *testing.T)  { load(t, 210, 700) }
 func TestLoad1300(t *testing.T) { load(t, 300, 1000) }
 
 func load(t *testing.T, talks, waits int) {
@@ -82,14 +85,17 @@ func load(t *testing.T, talks, waits int) {
 			p.stream.forget()
 		}
 	})
-	before, own, heard := cpu(t, g.proc.cmd.Process.Pid), cpu(t, os.Getpid()), c.hearings()
+	before, own, busy, heard := cpu(t, g.proc.cmd.Process.Pid), cpu(t, os.Getpid()), machine(t), c.hearings()
 	start := time.Now()
 	if profile != "" {
-		fetch(t, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", at, int(span.Seconds())-5), profile)
+		pprof := "http://" + at + "/debug/pprof/"
+		fetch(t, fmt.Sprintf("%sprofile?seconds=%d", pprof, int(span.Seconds())-5), profile)
+		fetch(t, pprof+"heap", profile+".heap")
+		fetch(t, pprof+"goroutine", profile+".goroutine")
 	}
 	time.Sleep(time.Until(start.Add(span))) // the time of the measurement
 	took := time.Since(start)
-	used, mine, then := cpu(t, g.proc.cmd.Process.Pid)-before, cpu(t, os.Getpid())-own, c.hearings()
+	used, mine, all, then := cpu(t, g.proc.cmd.Process.Pid)-before, cpu(t, os.Getpid())-own, machine(t)-busy, c.hearings()
 	rss, goroutines, files := status(t, g, "VmRSS:"), metric(t, g, "go_goroutines"), metric(t, g, "process_open_fds")
 	dropped := metric(t, g, "hotline_rtp_sink_dropped_frames_total")
 	time.Sleep(6 * time.Second) // the last reports
@@ -103,6 +109,7 @@ func load(t *testing.T, talks, waits int) {
 	fmt.Fprintf(w, "seconds, cores\t%.1f, %d\n", took.Seconds(), runtime.NumCPU())
 	fmt.Fprintf(w, "CPU of the gateway, of one core\t%.1f %%\n", share(used))
 	fmt.Fprintf(w, "CPU of the crowd, of one core\t%.1f %%\n", share(mine))
+	fmt.Fprintf(w, "CPU of all else on this machine, of one core\t%.1f %%\n", share(all-used-mine))
 	fmt.Fprintf(w, "RSS, goroutines, open files of the gateway\t%s, %s, %s\n", rss, goroutines, files)
 	fmt.Fprintf(w, "RTP from the gateway, lost\t%d, %d\n", sum.got, sum.lost)
 	fmt.Fprintf(w, "RTP to the gateway, lost by its reports\t%d, %d\n", sum.said, sum.lostThere)
@@ -221,6 +228,22 @@ func cpu(t *testing.T, pid int) time.Duration {
 	user, _ := strconv.Atoi(f[11])
 	system, _ := strconv.Atoi(f[12])
 	return time.Duration(user+system) * 10 * time.Millisecond // a tick is 10 ms on Linux
+}
+
+// machine is the time that the processors were busy since the start of the system (proc(5)).
+func machine(t *testing.T) (busy time.Duration) {
+	t.Helper()
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	for i, f := range strings.Fields(line)[1:8] {
+		if n, _ := strconv.Atoi(f); i != 3 && i != 4 { // idle, and waiting for a disk
+			busy += time.Duration(n) * 10 * time.Millisecond
+		}
+	}
+	return busy
 }
 
 // status is a line of the process's status, such as VmRSS.
