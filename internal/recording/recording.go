@@ -50,12 +50,15 @@ type recording struct {
 
 	wrap string // the private key, until create has sealed it
 
-	mu     sync.Mutex
-	buf    stereo
-	marks  int
-	ended  bool
-	full   bool // max_length was reached
-	counts Counts
+	mu    sync.Mutex
+	buf   stereo
+	marks int
+	ended bool
+	// finishing leaves what is not cut yet to the end of the recording: a segment that the writer got after
+	// it would find the file closed.
+	finishing bool
+	full      bool // max_length was reached
+	counts    Counts
 
 	file file
 
@@ -139,13 +142,14 @@ func (rec *recording) cutReady() {
 	for {
 		rec.mu.Lock()
 		to := rec.buf.ready(samples(rec.Offset()))
-		if rec.ended || to == rec.buf.base {
+		if rec.finishing || rec.ended || to == rec.buf.base {
 			rec.mu.Unlock()
 			return
 		}
 		seg := rec.buf.cut(to)
+		offered := rec.offer(func() { rec.writeSegment(seg) }) // under mu: never behind the end of the recording
 		rec.mu.Unlock()
-		if !rec.offer(func() { rec.writeSegment(seg) }) {
+		if !offered {
 			rec.lost(nil)
 		}
 	}
@@ -181,6 +185,9 @@ func (rec *recording) Finish(ctx context.Context) (session.Sealed, error) {
 	if s := rec.sealed.Load(); s != nil {
 		return *s, nil
 	}
+	rec.mu.Lock()
+	rec.finishing = true
+	rec.mu.Unlock()
 	done := make(chan error, 1)
 	if err := rec.r.enqueue(ctx, rec.queue, func() { done <- rec.conclude() }); err != nil {
 		return session.Sealed{}, err
