@@ -84,7 +84,9 @@ func newCluster(t *testing.T, agents, calls int, every time.Duration) *cluster {
 	flows := toQueue(t)
 	for n := range 3 {
 		g := newGateway(t, "session.node=node"+strconv.Itoa(n+1), "store.addrs=["+cl.redis.addr()+"]", "ivr.flows="+flows, "ivr.default=queue",
-			"nodes.secret_file="+secret, "nodes.listen=127.0.0.1:0", "sip.nodes.listen=127.0.0.1:0",
+			"nodes.secret_file="+secret,
+			fmt.Sprintf("nodes.listen=127.0.0.1:%d", freePort(t, "tcp")),
+			fmt.Sprintf("sip.nodes.listen=127.0.0.1:%d", freePort(t, "udp")), // which it has again after the kill, as a city's has
 			"sip.max_calls=2000", fmt.Sprintf("sip.media.port_min=%d", 10000+3000*n), fmt.Sprintf("sip.media.port_max=%d", 12999+3000*n),
 			"sip.trunks=[{name: loopback, sources: [127.0.0.0/8], identity: pai, max_calls: 2000}]",
 			"queue.queues=[{name: default, display: {zh: 综合, en: General}, max_waiting: 2000, ring: 20s, wrapup: 500ms}]",

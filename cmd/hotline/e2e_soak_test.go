@@ -203,7 +203,6 @@ func (s *soaking) callBack(d *desk) {
 func (s *soaking) watch(ctx context.Context) {
 	turn := time.NewTicker(soakSample)
 	defer turn.Stop()
-	fmt.Fprintln(&s.table, "AT\tGATEWAY\tGOROUTINES\tFILES\tRSS MIB\tHEAP MIB\tCALLS")
 	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
@@ -225,7 +224,7 @@ func (s *soaking) watch(ctx context.Context) {
 func (s *soaking) print() {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprint(w, s.table.String())
+	fmt.Fprint(w, "AT\tGATEWAY\tGOROUTINES\tFILES\tRSS MIB\tHEAP MIB\tCALLS\n"+s.table.String())
 	_ = w.Flush()
 	s.table.Reset()
 	s.t.Logf("\n%s", b.String())
