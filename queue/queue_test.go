@@ -382,6 +382,30 @@ func TestAPauseOutlastsTheNode(t *testing.T) {
 	})
 }
 
+// A node dies, and an agent at it is offered a call before anyone knows: that the phone is out of reach is not the
+// agent's fault, and ends with the node's return.
+func TestAnAgentOutOfReachComesBackWithTheNode(t *testing.T) {
+	each(t, func(t *testing.T, b *bed) {
+		dying, n := b.node("n1"), b.node("n2")
+		dying.login("early", "general")
+		dying.login("late", "road")
+		dying.stop()
+		early := n.enter("c1")
+		n.must(early.Decline(t.Context(), n.offer(early), session.DeclineUnreachable)) // before the sweep
+		late := n.enter("c2", func(e *session.QueueEntry) { e.Queue = "road" })
+		o := n.offer(late)
+		b.due(n, "nodes", "n1")
+		n.must(late.Decline(t.Context(), o, session.DeclineUnreachable)) // after it
+		again := b.node("n1")
+		for id, queue := range map[string]string{"early": "general", "late": "road"} {
+			if err := again.Login(t.Context(), Agent{ID: id, Extension: "n1" + id, Queues: map[string]int{queue: 1}}); err != nil {
+				t.Fatal(err)
+			}
+			again.await(id+" is given the caller again", func() bool { return again.agent(id).State == Offered })
+		}
+	})
+}
+
 func TestARestartedNodeDropsTheCallsOfTheOldProcess(t *testing.T) {
 	each(t, func(t *testing.T, b *bed) {
 		old := b.node("n1")

@@ -351,3 +351,17 @@ func hangupCause(c call.Cause) int {
 		return int(c)
 	}
 }
+
+// Drain refuses new calls of carriers and phones with congestion, or takes them again.
+func (s *Switch) Drain(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining = on
+}
+
+// Calls is how many legs are here, and how many may be. None are kept.
+func (s *Switch) Calls() (n, limit, kept int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.legs), s.cfg.MaxCalls, 0
+}

@@ -31,8 +31,9 @@ func (m *Manager) CallBack(ctx context.Context, task, person string) (callID str
 		m.vacate()
 		return "", err
 	}
-	s := m.begin(newAbsent(call.Info{ID: callID, Direction: call.Outgoing, Trunk: m.cfg.CallBack.Trunk,
-		Caller: t.Number, Identity: call.Verified, At: time.Now()})) // a number that we call is who answers
+	stand := newAbsent(call.Info{ID: callID, Direction: call.Outgoing, Trunk: m.cfg.CallBack.Trunk,
+		Caller: t.Number, Identity: call.Verified, At: time.Now()}) // a number that we call is who answers
+	s := m.begin(stand, stand.Info())
 	m.late.Go(func() {
 		defer m.vacate()
 		_ = m.contain(callID, func() error {

@@ -88,6 +88,7 @@ type Manager struct {
 	mu       sync.Mutex
 	calls    map[string]*story
 	watchers map[chan struct{}]struct{}
+	cut      map[string]call.Checkpoint // by the caller's leg; see [Manager.Cut]
 	exit     exit
 	calling  int // callers who are called back
 }
@@ -101,6 +102,7 @@ func New(cfg Config, d Deps) (*Manager, error) {
 		cfg: cfg, Deps: d, metrics: newMetrics(d.Registerer),
 		calls:    map[string]*story{},
 		watchers: map[chan struct{}]struct{}{},
+		cut:      map[string]call.Checkpoint{},
 		exit:     newExit(),
 	}
 	m.ledger.m = m
@@ -118,7 +120,11 @@ func (m *Manager) Handle(_ context.Context, leg call.Leg, from *call.Checkpoint)
 		m.phone(leg)
 		return
 	}
-	s := m.begin(leg)
+	info := leg.Info()
+	if from != nil {
+		info.ID = ulid.Make().String() // the books of the call that was cut are closed
+	}
+	s := m.begin(leg, info)
 	defer s.close()
 	s.run(from)
 }

@@ -94,8 +94,13 @@ func (m *Manager) recoverCall(ctx context.Context, c leftover) error {
 			return nil
 		})
 	case why != "" && caller != (call.Number{}):
-		m.owe(m.whole(OwedCall{CallID: c.CallID, Queue: c.Queue, Language: c.Language, Caller: caller, Arrived: c.Placed,
-			Left: c.lived(), Why: why}, c.Started), true)
+		owed := m.whole(OwedCall{CallID: c.CallID, Queue: c.Queue, Language: c.Language, Caller: caller, Arrived: c.Placed,
+			Left: c.lived(), Why: why}, c.Started)
+		if _, adopts := m.Switch.(call.Adopter); adopts && !ended {
+			m.owesUnlessAdopted(c.Checkpoint, owed)
+			break
+		}
+		m.owe(owed, true)
 	default:
 		m.drop(ctx, c.CallID)
 	}

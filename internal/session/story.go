@@ -69,8 +69,7 @@ const (
 )
 
 // begin makes the story of a call and shows it.
-func (m *Manager) begin(leg call.Leg) *story {
-	info := leg.Info()
+func (m *Manager) begin(leg call.Leg, info call.Info) *story {
 	s := &story{
 		m: m, leg: leg, info: info, id: info.ID,
 		log:    m.Log.With("call", info.ID),
@@ -146,7 +145,9 @@ func (s *story) contain(f func() error) error {
 // run is the call from its INVITE to the hand-over.
 func (s *story) run(from *call.Checkpoint) {
 	ctx := s.leg.Context()
-	if from == nil && !s.screened(ctx) {
+	if from != nil {
+		s.adopted(ctx, from)
+	} else if !s.screened(ctx) {
 		return
 	}
 	s.conclude(s.served(ctx, from))
@@ -298,7 +299,7 @@ func (s *story) stage(stage Stage, most time.Duration) {
 // checkpoint writes where the call stands. A failure is noted and the call goes on.
 func (s *story) checkpoint() {
 	v := s.snapshot()
-	c := call.Checkpoint{CallID: s.id, LegID: s.info.ID, Stage: string(v.Stage), FlowNode: v.Node,
+	c := call.Checkpoint{CallID: s.id, LegID: s.leg.Info().ID, Stage: string(v.Stage), FlowNode: v.Node,
 		Language: v.Language, Agent: v.Agent, At: v.Since, Trunk: v.Trunk, Called: v.Called, Identity: v.Identity,
 		Caller: s.seal(), Started: v.Started, Queue: v.Queue, Placed: s.placed, Owed: s.owed}
 	if s.task != nil && s.cdr.Answered.IsZero() {

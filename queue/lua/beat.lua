@@ -15,7 +15,8 @@ local more, freed = 0, {}
 local function count(kind) ended[kind] = ended[kind] + 1 end
 
 -- strand keeps calls from an agent whose phone's node died. A pause or log-out that somebody asked for is not the
--- node's to end when it is back: it stays, or is granted where the agent has no call.
+-- node's to end when it is back: it stays, or is granted where the agent has no call. Whose phone was out of
+-- reach before the node was known to be dead is its victim too.
 local function strand(a)
   if a.state == 'wrapup' and a.next ~= '' then
     agent_step(a, 'wrapped', {idle = now})
@@ -23,6 +24,9 @@ local function strand(a)
     agent_step(a, 'nodelost', {next = a.next ~= '' and a.next or 'pause:node_lost'})
   elseif a.state ~= 'paused' then
     agent_step(a, 'nodelost', {reason = 'node_lost'})
+  elseif a.reason == 'unreachable' then
+    a.reason = 'node_lost'
+    agent_put(a)
   end
 end
 

@@ -108,7 +108,7 @@ local function drop_offer(c, why)
   local a = load('a:', was.agent)
   local misses = a and a.misses + 1 or 0
   if misses >= tonumber(c.miss) then
-    free_agent(was, 'missout', {misses = 0, reason = why})
+    free_agent(was, 'missout', {misses = 0, reason = a.next == 'pause:node_lost' and 'node_lost' or why})
   else
     free_agent(was, 'miss', {misses = misses, idle = now})
   end

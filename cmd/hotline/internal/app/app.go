@@ -26,6 +26,7 @@ import (
 	"github.com/hotline12345/gateway/cmd/hotline/internal/console"
 	"github.com/hotline12345/gateway/cmd/hotline/internal/nodes"
 	"github.com/hotline12345/gateway/cmd/hotline/internal/ops"
+	"github.com/hotline12345/gateway/internal/asterisk"
 	"github.com/hotline12345/gateway/internal/audit"
 	"github.com/hotline12345/gateway/internal/call"
 	"github.com/hotline12345/gateway/internal/intake"
@@ -62,7 +63,7 @@ type App struct {
 	spoken    *spoken
 	queue     *queue.Queue
 	admission *abuse.Admission
-	sip       *sip.Switch
+	line      line
 	calls     *session.Manager
 	desk      *desk
 	queues    *queuesView
@@ -194,18 +195,33 @@ func (a *App) makeSwitch(context.Context) (err error) {
 		return err
 	}
 	a.desk = &desk{app: a, phones: make(chan struct{}, 1), unseated: map[string]time.Time{}}
+	if a.cfg.Backend == config.Asterisk {
+		return a.makeAsterisk()
+	}
 	deps := sip.Deps{Log: a.log.With("room", "sip"), Registerer: a.reg, Credentials: a.staff, Node: a.cfg.Session.Node,
 		OnRegistered: a.desk.told, OnExpired: a.desk.told, Trace: a.trace}
 	if !a.cluster.Alone() {
 		deps.Phones, deps.Peers, deps.NodeSecret = store.NewPhones(a.store), a.cluster.SIP, a.keys.For(nodes.Calls)
 	}
-	if a.sip, err = sip.New(a.cfg.SIP, deps); err != nil {
+	sw, err := sip.New(a.cfg.SIP, deps)
+	if err != nil {
 		return err
 	}
-	if err := a.sip.Open(); err != nil {
+	if err := sw.Open(); err != nil {
 		return fmt.Errorf("sip.%w", err)
 	}
-	a.closing(a.sip.Close)
+	a.closing(sw.Close)
+	a.line = sipLine{sw}
+	return nil
+}
+
+func (a *App) makeAsterisk() error {
+	sw, err := asterisk.New(a.cfg.Asterisk, asterisk.Deps{Log: a.log.With("room", "asterisk"), Registerer: a.reg, Node: a.cfg.Session.Node,
+		Parse: a.plan.Parse, Own: a.plan.Own, OnPhone: func(extension string, _ bool) { a.desk.told(extension) }})
+	if err != nil {
+		return fmt.Errorf("asterisk.%w", err)
+	}
+	a.line = asteriskLine{sw, a.cfg.Session.Node, a.cfg.Asterisk.URL}
 	return nil
 }
 
@@ -235,7 +251,7 @@ func (a *App) makeRooms(context.Context) (err error) {
 	}
 	cfg := a.cfg.Session
 	cfg.Emergency, cfg.FlowStuck = a.cfg.Emergency, a.cfg.IVR.StuckAfter
-	a.calls, err = session.New(cfg, session.Deps{Log: a.log.With("room", "session"), Registerer: a.reg, Switch: a.sip,
+	a.calls, err = session.New(cfg, session.Deps{Log: a.log.With("room", "session"), Registerer: a.reg, Switch: a.line,
 		Screener: a.admission, Flow: a.spoken, Prompts: a.spoken, Queue: a.queue, Recorder: a.recorder,
 		Intake: a.outbox, Journal: a.journal, Desk: phoneDesk{a.desk}, CallBacks: a.queue, Seal: seal, Open: open,
 		KeyWatch: func() session.KeyWatch { return &emergency.KeyWatch{} }})
@@ -274,5 +290,6 @@ func (a *App) serveHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTT
 
 // Addrs are where the gateway can be reached, for those who start it on free ports.
 func (a *App) Addrs() (carriers, phones, pages string) {
-	return a.sip.Addr(false).String(), a.sip.Addr(true).String(), a.http.Addr().String()
+	carriers, phones = a.line.Addrs()
+	return carriers, phones, a.http.Addr().String()
 }

@@ -66,9 +66,9 @@ func (a *App) makeCluster(ctx context.Context) (err error) {
 func (a *App) self() store.Node {
 	n := a.same
 	n.Draining = a.drains()
-	if a.sip != nil { // before the switch is made the list is asked, and nobody told
-		n.SIP = a.sip.NodeAddr()
-		n.Calls, _, _ = a.sip.Calls()
+	if a.line != nil { // before the switch is made the list is asked, and nobody told
+		n.SIP = a.line.NodeAddr()
+		n.Calls, _, _ = a.line.Calls()
 	}
 	return n
 }
@@ -135,7 +135,7 @@ func (a *App) drain(on bool) {
 	if a.drained.Swap(on) == on {
 		return
 	}
-	a.sip.Drain(on)
+	a.line.Drain(on)
 	a.log.Info("new calls are refused by order", "draining", on)
 	a.cluster.Tell()
 	a.desk.told("")

@@ -168,7 +168,7 @@ func (d *desk) home(ctx context.Context, extension, present string) string {
 
 // owners is the gateways that have an extension's phone; of the others what was last known.
 func (d *desk) owners(ctx context.Context, extension string) []string {
-	names, err := d.app.sip.Registrar().Owners(ctx, extension)
+	names, err := d.app.line.Owners(ctx, extension)
 	if err != nil {
 		names = nil
 	}
@@ -253,7 +253,7 @@ func owed(a queue.AgentView, here bool) queue.AgentState {
 }
 
 // owns tells whether an extension's phone is registered here.
-func (d *desk) owns(extension string) bool { return d.app.sip.Registrar().Local(extension) }
+func (d *desk) owns(extension string) bool { return d.app.line.Local(extension) }
 
 func (d *desk) leave(ctx context.Context, id, by string) error {
 	return errors.Join(d.app.queue.Logout(ctx, id), d.app.staff.Unbind(ctx, id, by))

@@ -119,9 +119,7 @@ func (a *App) cdrs(ctx context.Context) ([]journal.Row, error) {
 
 // state is what this gateway tells the others of itself.
 func (a *App) state(ctx context.Context) (s peerState, err error) {
-	if s.Trunks, err = (trunksView{a.sip}).Trunks(ctx); err != nil {
-		return s, err
-	}
+	s.Trunks = a.line.Trunks()
 	s.Warnings = a.health.Warnings(ctx)
 	s.Day, err = a.queues.today(ctx)
 	return s, err

@@ -69,10 +69,15 @@ func (a *App) serve(ctx, whole context.Context) error {
 	if err := a.calls.Recover(whole); err != nil {
 		return fmt.Errorf("what the last run left could not be closed: %w", err)
 	}
+	if keeps, ok := a.line.(call.Adopter); ok {
+		if err := keeps.Adopt(whole, a.calls.Cut); err != nil {
+			return fmt.Errorf("calls that outlived the last run cannot be taken up: %w", err)
+		}
+	}
 	serving, stop := context.WithCancel(whole)
 	defer stop()
 	done := make(chan error, 1)
-	go func() { done <- a.sip.Serve(serving, a.calls.Handle) }()
+	go func() { done <- a.line.Serve(serving, a.calls.Handle) }()
 	carriers, phones, pages := a.Addrs()
 	a.log.Info("the line is open", "carriers", carriers, "phones", phones, "console", "http://"+pages, "data", a.cfg.Data)
 	select {
@@ -97,7 +102,7 @@ func (a *App) serve(ctx, whole context.Context) error {
 	case <-whole.Done():
 	}
 	a.calls.Drain()
-	a.sip.EndAll(call.CauseCongestion)
+	a.line.EndAll(call.CauseCongestion)
 	err := <-done
 	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()

@@ -8,8 +8,6 @@ import (
 	"github.com/hotline12345/gateway/cmd/hotline/internal/console"
 	"github.com/hotline12345/gateway/internal/journal"
 	"github.com/hotline12345/gateway/queue"
-	"github.com/hotline12345/gateway/sip"
-	"github.com/hotline12345/gateway/sip/trunk"
 )
 
 // dayEvery is how often the day's sums are made anew while somebody looks.
@@ -96,21 +94,4 @@ func (v *queuesView) today(ctx context.Context) (map[string]journal.Tally, error
 	}
 	v.day, v.at = day, now
 	return day, nil
-}
-
-// trunksView is the carriers as the console shows them.
-type trunksView struct{ sip *sip.Switch }
-
-// Trunks implements console.Trunks.
-func (v trunksView) Trunks(context.Context) ([]console.Trunk, error) {
-	var out []console.Trunk
-	for _, t := range v.sip.Trunks().All() {
-		h := t.Health()
-		c := console.Trunk{Name: t.Name, Up: h.State != trunk.Down, Since: h.At, RTT: h.RTT, Channels: t.InUse(), Limit: t.MaxCalls}
-		if h.State == trunk.Down {
-			c.Problem = "no answer to OPTIONS"
-		}
-		out = append(out, c)
-	}
-	return out, nil
 }

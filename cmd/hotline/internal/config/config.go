@@ -21,6 +21,7 @@ import (
 	"github.com/hotline12345/gateway/cmd/hotline/internal/console"
 	"github.com/hotline12345/gateway/cmd/hotline/internal/nodes"
 	"github.com/hotline12345/gateway/cmd/hotline/internal/ops"
+	"github.com/hotline12345/gateway/internal/asterisk"
 	"github.com/hotline12345/gateway/internal/audit"
 	"github.com/hotline12345/gateway/internal/intake"
 	"github.com/hotline12345/gateway/internal/journal"
@@ -44,9 +45,13 @@ type Config struct {
 	// LogLevel is debug, info, warn or error.
 	LogLevel string `yaml:"log_level"`
 
+	// Backend is how calls come: sip, by our own SIP, or asterisk, by an Asterisk that the gateway drives.
+	Backend Backend `yaml:"backend"`
+
 	Session   session.Config          `yaml:"session"`
 	Emergency session.EmergencyConfig `yaml:"emergency"`
 	SIP       sip.Config              `yaml:"sip"`
+	Asterisk  asterisk.Config         `yaml:"asterisk"`
 	IVR       ivr.Config              `yaml:"ivr"`
 	Prompts   prompt.Config           `yaml:"prompts"`
 	Queue     queue.Config            `yaml:"queue"`
@@ -66,10 +71,19 @@ type Config struct {
 // are named.
 const embeddedTrunk = "loopback"
 
+// Backend is a way of calls.
+type Backend string
+
+// The backends.
+const (
+	SIP      Backend = "sip"
+	Asterisk Backend = "asterisk"
+)
+
 // Defaults is the embedded default with everything it keeps in a directory.
 func Defaults(data string) Config {
 	c := Config{
-		Data: data, DrainFor: 2 * time.Minute, LogLevel: "info",
+		Data: data, DrainFor: 2 * time.Minute, LogLevel: "info", Backend: SIP, Asterisk: asterisk.Defaults(),
 		Session: session.Defaults(), SIP: sip.Defaults(), IVR: ivr.Defaults(), Prompts: prompt.Defaults(),
 		Queue: queue.Defaults(), Abuse: abuse.Defaults(), Store: store.Defaults(), Nodes: nodes.Defaults(), Recording: recording.Defaults(),
 		Intake: intake.Defaults(), Journal: journal.Defaults(), Audit: audit.Defaults(), Staff: staff.Defaults(),
@@ -78,6 +92,9 @@ func Defaults(data string) Config {
 	c.Emergency = c.Session.Emergency
 	c.Session.CallBack.Trunk = embeddedTrunk
 	c.SIP.SpoolDir = filepath.Join(data, "sip")
+	if dir, err := filepath.Abs(filepath.Join(data, "sounds")); err == nil { // Asterisk has another working directory
+		c.Asterisk.SoundsDir = dir
+	}
 	c.Recording.Dir = filepath.Join(data, "recordings")
 	c.Journal.Path = filepath.Join(data, "journal.db")
 	c.Intake.Dir = filepath.Join(data, "intake")
@@ -126,10 +143,12 @@ func Load(file string, sets []string) (Config, error) {
 	return c, nil
 }
 
-// settleCallBack takes the default trunk of call backs away from a file that has other trunks: calling
-// people by a carrier is to be written down.
+// settleCallBack takes the default trunk of call backs away from a file that has other trunks, or a trunk of that
+// name that shows no number: calling people by a carrier is to be written down.
 func (c *Config) settleCallBack() {
-	if c.Session.CallBack.Trunk == embeddedTrunk && !slices.ContainsFunc(c.SIP.Trunks, func(t trunk.Config) bool { return t.Name == embeddedTrunk && t.Address != "" }) {
+	if c.Session.CallBack.Trunk == embeddedTrunk && !slices.ContainsFunc(c.SIP.Trunks, func(t trunk.Config) bool {
+		return t.Name == embeddedTrunk && t.Address != "" && t.Caller != ""
+	}) {
 		c.Session.CallBack.Trunk = ""
 	}
 }
@@ -191,6 +210,13 @@ func (c Config) Validate() error {
 	}
 	if len(c.Recording.Recipients) == 0 { // the agency key of the data directory stands in; see AgencyKey
 		c.Recording.Recipients = []string{"age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"}
+	}
+	switch c.Backend {
+	case SIP:
+	case Asterisk:
+		errs = append(errs, under("asterisk", c.Asterisk.Validate())...)
+	default:
+		errs = append(errs, fmt.Errorf("backend: %q is none; write %s or %s", c.Backend, SIP, Asterisk))
 	}
 	for _, s := range []struct {
 		path  string
@@ -257,16 +283,28 @@ func (c Config) clusterCheck() (errs []error) {
 	return errs
 }
 
+// trunks are the carriers of the backend: whether a number can be called by each, and the number it then shows.
+func (c Config) trunks() (out map[string]bool, callers map[string]string) {
+	out, callers = map[string]bool{}, map[string]string{}
+	if c.Backend == Asterisk {
+		for _, t := range c.Asterisk.Trunks {
+			out[t.Name], callers[t.Name] = true, t.Caller
+		}
+		return out, callers
+	}
+	for _, t := range c.SIP.Trunks {
+		out[t.Name], callers[t.Name] = t.Address != "", t.Caller
+	}
+	return out, callers
+}
+
 // crossCheck holds the sections against one another.
 func (c Config) crossCheck() (errs []error) {
-	trunks, callers := map[string]bool{}, map[string]string{}
-	for _, t := range c.SIP.Trunks {
-		trunks[t.Name], callers[t.Name] = t.Address != "", t.Caller
-	}
+	trunks, callers := c.trunks()
 	known := func(path, name string) {
 		switch out, ok := trunks[name]; {
 		case !ok:
-			errs = append(errs, fmt.Errorf("%s: there is no trunk %q; write the name of one under sip.trunks", path, name))
+			errs = append(errs, fmt.Errorf("%s: there is no trunk %q; write the name of one under %s.trunks", path, name, c.Backend))
 		case !out:
 			errs = append(errs, fmt.Errorf("%s: trunk %q has no address, so nothing can be sent there; give it one", path, name))
 		}

@@ -20,7 +20,7 @@ import (
 // places on its machine: in them the gateways of a cluster may differ.
 var (
 	ownSections = []string{"data", "drain_for", "log_level", "store", "nodes", "http", "console", "journal", "audit"}
-	ownKeys     = []string{"node", "listen", "dir", "spool_dir", "flows", "audio_url", "port_min", "port_max"}
+	ownKeys     = []string{"node", "listen", "dir", "spool_dir", "flows", "audio_url", "port_min", "port_max", "sounds_dir", "sounds_path", "media_addr", "application"}
 )
 
 // Hash is equal at all gateways whose callers are treated alike: a hash of all settings but those of the
