@@ -256,6 +256,8 @@ type Checkpoint struct {
 	// that has ended is owed one.
 	CallBack string `json:"call_back,omitempty"`
 	Owed     string `json:"owed,omitempty"`
+	// Record is the detail record of a call whose caller has gone, while its agent writes it up.
+	Record []byte `json:"record,omitempty"`
 	// HandOvers is what case intake is to be told of the call, personal data sealed, should the
 	// node be killed now.
 	HandOvers []byte `json:"hand_overs,omitempty"`

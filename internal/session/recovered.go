@@ -80,7 +80,7 @@ func (m *Manager) recoverCall(ctx context.Context, c leftover) error {
 			return err
 		}
 		m.Log.Warn("a call of a killed process was closed", "call", c.CallID, "stage", c.Stage, "recorded", c.recorded)
-		m.metrics.calls.WithLabelValues(string(OutcomeFault), string(call.EndNodeLost)).Inc()
+		m.metrics.calls.WithLabelValues(cdr.Outcome, cdr.EndReason).Inc()
 	}
 	switch why := c.debt(ended); {
 	case m.CallBacks == nil:
@@ -126,7 +126,7 @@ func (m *Manager) recoverHandOvers(ctx context.Context, c leftover, ended bool) 
 		if h.Facts == nil {
 			h.Facts = map[string]any{}
 		}
-		if !ended {
+		if !ended && len(c.Record) == 0 {
 			h.Facts["end_reason"] = string(call.EndNodeLost)
 		}
 		if err := m.Intake.Submit(ctx, h); err != nil {
@@ -139,6 +139,13 @@ func (m *Manager) recoverHandOvers(ctx context.Context, c leftover, ended bool) 
 
 // lostCDR is the detail record of a call whose node was killed: what the checkpoint knew.
 func (m *Manager) lostCDR(c leftover) journal.CDR {
+	var done journal.CDR
+	if len(c.Record) > 0 && json.Unmarshal(c.Record, &done) == nil { // the caller had gone before the kill
+		if c.recorded {
+			done.Recording, done.Evidence = c.rec.Sealed.ID, c.rec.evidence()
+		}
+		return done
+	}
 	cdr := journal.CDR{CallID: c.CallID, Node: m.cfg.Node, Started: c.Started, Queued: c.Placed, Ended: time.Now(), Agent: c.Agent,
 		Trunk: c.Trunk, Called: c.Called, Identity: string(c.Identity), Queue: c.Queue,
 		Outcome: string(OutcomeFault), EndReason: string(call.EndNodeLost), Language: c.Language, Evidence: "none"}

@@ -314,6 +314,9 @@ func (s *story) checkpoint() {
 	if s.owes() {
 		c.HandOvers = s.prepared()
 	}
+	if !s.cdr.Ended.IsZero() {
+		c.Record = s.summary()
+	}
 	if err := s.m.Journal.SaveCheckpoint(context.WithoutCancel(s.leg.Context()), c); err != nil {
 		s.m.metrics.faults.WithLabelValues("checkpoint").Inc()
 		s.log.Warn("checkpoint not written", "err", err)

@@ -181,6 +181,17 @@ func (s *story) settle(ctx context.Context) {
 	}
 }
 
+// summary is the detail record as it stands, for the case that the agent's write-up is cut.
+func (s *story) summary() []byte {
+	cdr := s.cdr
+	cdr.Outcome, cdr.EndReason, cdr.Language = string(s.finalOutcome()), string(s.reason), s.snapshot().Language
+	b, err := json.Marshal(cdr)
+	if err != nil {
+		s.log.Error("the record of a call that is written up is not kept yet", "err", err)
+	}
+	return b
+}
+
 // drop forgets a call whose books are all kept.
 func (m *Manager) drop(ctx context.Context, callID string) {
 	if err := m.Journal.DropCheckpoint(ctx, callID); err != nil {
