@@ -85,8 +85,8 @@ func newCluster(t *testing.T, agents, calls int, every time.Duration) *cluster {
 	for n := range 3 {
 		g := newGateway(t, "session.node=node"+strconv.Itoa(n+1), "store.addrs=["+cl.redis.addr()+"]", "ivr.flows="+flows, "ivr.default=queue",
 			"nodes.secret_file="+secret,
-			fmt.Sprintf("nodes.listen=127.0.0.1:%d", freePort(t, "tcp")),
-			fmt.Sprintf("sip.nodes.listen=127.0.0.1:%d", freePort(t, "udp")), // which it has again after the kill, as a city's has
+			fmt.Sprintf("nodes.listen=127.0.0.1:%d", freePort(t)),
+			fmt.Sprintf("sip.nodes.listen=127.0.0.1:%d", freePort(t)), // which it has again after the kill, as a city's has
 			"sip.max_calls=2000", fmt.Sprintf("sip.media.port_min=%d", 10000+3000*n), fmt.Sprintf("sip.media.port_max=%d", 12999+3000*n),
 			"sip.trunks=[{name: loopback, sources: [127.0.0.0/8], identity: pai, max_calls: 2000}]",
 			"queue.queues=[{name: default, display: {zh: 综合, en: General}, max_waiting: 2000, ring: 20s, wrapup: 500ms}]",
@@ -279,25 +279,45 @@ func (cl *cluster) killed() {
 	var cut, again []*visit
 	var died time.Time
 	var found owed
-	looking, started := make(chan owed, 1), make(chan struct{})
+	looking, back := make(chan owed, 1), false
+	restart := func() { // in this goroutine, which alone knows a gateway's process and addresses
+		if !back && !died.IsZero() && time.Since(died) > 6*time.Second {
+			back = true
+			g.again()
+		}
+	}
+	redial := func() { // half of those who were cut off
+		if 2*len(again) < len(cut) {
+			v := cut[2*len(again)]
+			again = append(again, cl.dial(&visit{number: v.number, redial: v}))
+		}
+	}
 	visits := cl.run(func(n int) {
 		if n >= cl.calls/3 && died.IsZero() && cl.c.busy(g) {
 			g.kill()
 			died = time.Now()
 			cl.c.look(func() { cut = cl.c.cutOff(g, died) })
 			go func() { looking <- cl.ledgerAfter(cut, died) }()
-			time.AfterFunc(6*time.Second, func() { defer close(started); g.again() })
 		}
+		restart()
 		select {
 		case found = <-looking:
 		default:
 		}
-		if len(found.ledger) > 0 && 2*len(again) < len(cut) {
-			v := cut[2*len(again)]
-			again = append(again, cl.dial(&visit{number: v.number, redial: v}))
+		if len(found.ledger) > 0 {
+			redial()
 		}
 	})
-	receiveIn(cl.t, 60*time.Second, "the gateway has started again", started)
+	if died.IsZero() {
+		cl.t.Fatal("nobody talked at the gateway that was to be killed")
+	}
+	if len(found.ledger) == 0 { // killed near the end of the run
+		found = receiveIn(cl.t, 30*time.Second, "the ledger was looked at", looking)
+	}
+	for 2*len(again) < len(cut) {
+		redial()
+	}
+	until(cl.t, 60*time.Second, "the gateway has started again", func() bool { restart(); return back })
 	for _, d := range cl.c.deskOf(g) {
 		if status := d.register(600); status != http.StatusOK {
 			cl.t.Errorf("%s registers anew: %d", d.extension, status)
@@ -322,11 +342,13 @@ func (cl *cluster) seat() {
 	}
 }
 
-// busy tells whether a gateway has answered a call that goes on.
+// busy tells whether somebody at a gateway has just begun to talk with an agent.
 func (c *crowd) busy(g *gateway) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.ContainsFunc(c.visits, func(v *visit) bool { return v.at == g && v.ended.IsZero() && !v.answered.IsZero() })
+	return slices.ContainsFunc(c.visits, func(v *visit) bool {
+		return v.at == g && v.ended.IsZero() && v.ring != nil && !v.ring.answered.IsZero() && time.Since(v.ring.answered) < time.Second
+	})
 }
 
 // cutOff is every call that a gateway had; its callers hear nothing any more. Who was not answered yet is

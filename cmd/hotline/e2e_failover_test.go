@@ -148,8 +148,8 @@ func (f *redisFailover) open(cfg store.Config) {
 	for _, node := range []string{"a", "b"} {
 		g := newGateway(f.t, "session.node="+node, "ivr.flows="+toQueue(f.t), "ivr.default=queue", "sip.max_calls=1000",
 			"store.addrs=["+strings.Join(cfg.Addrs, ",")+"]", "store.mode="+string(cfg.Mode), "store.master_name="+cfg.MasterName,
-			"nodes.secret_file="+secret, fmt.Sprintf("nodes.listen=127.0.0.1:%d", freePort(f.t, "tcp")),
-			fmt.Sprintf("sip.nodes.listen=127.0.0.1:%d", freePort(f.t, "udp")),
+			"nodes.secret_file="+secret, fmt.Sprintf("nodes.listen=127.0.0.1:%d", freePort(f.t)),
+			fmt.Sprintf("sip.nodes.listen=127.0.0.1:%d", freePort(f.t)),
 			"sip.trunks=[{name: loopback, sources: [127.0.0.0/8], identity: pai, max_calls: 1000}]")
 		people(f.t, g, 2001, 3*f.rate+2)
 		g.start()

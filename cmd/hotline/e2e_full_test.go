@@ -194,7 +194,7 @@ func TestFullPlaces(t *testing.T) {
 // TestFullBooks fills what is kept of calls, and the cap of the whole gateway.
 func TestFullBooks(t *testing.T) {
 	t.Parallel()
-	closed := freePort(t, "tcp")
+	closed := freePort(t)
 	secret := filepath.Join(t.TempDir(), "intake.secret")
 	if err := os.WriteFile(secret, []byte("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -41,7 +41,7 @@ func load(t *testing.T, talks, waits int) {
 		"sip.trunks=[{name: loopback, sources: [127.0.0.0/8], identity: pai, max_calls: 2000}]")
 	people(t, g, 2001, talks)
 	profile := os.Getenv("HOTLINE_PROFILE")
-	at := fmt.Sprintf("127.0.0.1:%d", freePort(t, "tcp"))
+	at := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	if profile != "" {
 		t.Setenv(profileAt, at)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,23 +32,32 @@ type phoneEvent struct {
 	at   time.Time
 }
 
-// freePort is a port that nobody has at the moment.
-func freePort(t *testing.T, network string) int {
+// given are the ports that tests of this process were given, so that none is given twice.
+var given sync.Map
+
+// freePort is a port that nobody listens on, by TCP or UDP, below those that the system gives to whoever asks for
+// any: until the test's own program takes it nobody else should.
+func freePort(t *testing.T) int {
 	t.Helper()
-	if network == "tcp" {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 1000 {
+		port := 20000 + rand.N(10000)
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		l, err := net.Listen("tcp", addr)
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		defer func() { _ = l.Close() }()
-		return l.Addr().(*net.TCPAddr).Port
+		c, err := net.ListenPacket("udp", addr)
+		_ = l.Close()
+		if err != nil {
+			continue
+		}
+		_ = c.Close()
+		if _, twice := given.LoadOrStore(port, true); !twice {
+			return port
+		}
 	}
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
-	return c.LocalAddr().(*net.UDPAddr).Port
+	t.Fatal("there is no free port")
+	return 0
 }
 
 // startBaresip starts baresip as extension on the gateway, and returns when it has registered.
@@ -60,7 +71,7 @@ func startBaresip(t *testing.T, g *gateway, extension string, hz float64) *softp
 	}
 	dir := t.TempDir()
 	writeWAV(t, filepath.Join(dir, "tone.wav"), hz, time.Minute)
-	ctrl := freePort(t, "tcp")
+	ctrl := freePort(t)
 	config := fmt.Sprintf(`poll_method epoll
 sip_listen 127.0.0.1:%d
 call_local_timeout 120
@@ -76,7 +87,7 @@ module_tmp account.so
 module_app menu.so
 module_app ctrl_tcp.so
 ctrl_tcp_listen 127.0.0.1:%d
-`, freePort(t, "udp"), dir, modules, ctrl)
+`, freePort(t), dir, modules, ctrl)
 	account := fmt.Sprintf("<sip:%s@%s>;auth_user=%s;auth_pass=%s;answermode=auto;regint=60;audio_codecs=PCMA/8000/1\n",
 		extension, g.phones, extension, g.people[extension].secret)
 	for name, text := range map[string]string{"config": config, "accounts": account, "contacts": ""} {
@@ -252,7 +263,7 @@ func startSIPp(t *testing.T, g *gateway, caller, number, pcap string, talk time.
 	s := &sipp{t: t, messages: filepath.Join(t.ArtifactDir(), "sipp.messages")}
 	log := newLog(t, "sipp.log")
 	cmd := exec.Command("sipp", g.carriers.String(), "-sf", scenario, "-s", number, "-m", "1", "-l", "1",
-		"-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", strconv.Itoa(freePort(t, "udp")), "-mp", strconv.Itoa(freePort(t, "udp")&^1),
+		"-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", strconv.Itoa(freePort(t)), "-mp", strconv.Itoa(freePort(t)&^1),
 		"-nostdin", "-trace_msg", "-message_file", s.messages, "-timeout", "60s", "-timeout_error")
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, dir
 	cmd.Env = append(os.Environ(), "TERM=dumb")

@@ -25,7 +25,7 @@ type redisServer struct {
 func startRedis(t *testing.T) *redisServer {
 	t.Helper()
 	need(t, "redis-server")
-	r := &redisServer{t: t, port: freePort(t, "tcp")}
+	r := &redisServer{t: t, port: freePort(t)}
 	r.start()
 	return r
 }

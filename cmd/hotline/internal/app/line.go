@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"net/url"
 
 	"github.com/hotline12345/gateway/cmd/hotline/internal/console"
 	"github.com/hotline12345/gateway/internal/asterisk"
@@ -58,7 +59,7 @@ func (l sipLine) Trunks() []console.Trunk {
 // asteriskLine is the line by an Asterisk. Every gateway on it has its phones.
 type asteriskLine struct {
 	*asterisk.Switch
-	node, url string
+	node, ari string
 }
 
 func (l asteriskLine) NodeAddr() string { return "" }
@@ -72,7 +73,14 @@ func (l asteriskLine) Owners(_ context.Context, extension string) ([]string, err
 	return []string{l.node}, nil
 }
 
-func (l asteriskLine) Addrs() (carriers, phones string) { return l.url, l.url }
+// Addrs is where Asterisk's ARI is: its own configuration says where it takes calls.
+func (l asteriskLine) Addrs() (carriers, phones string) {
+	u, err := url.Parse(l.ari)
+	if err != nil {
+		return l.ari, l.ari // Validate has read it
+	}
+	return u.Host, u.Host
+}
 
 func (l asteriskLine) Trunks() []console.Trunk {
 	var out []console.Trunk
