@@ -347,7 +347,7 @@ func (c *crowd) busy(g *gateway) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.ContainsFunc(c.visits, func(v *visit) bool {
-		return v.at == g && v.ended.IsZero() && v.ring != nil && !v.ring.answered.IsZero() && time.Since(v.ring.answered) < time.Second
+		return v.at == g && v.ended.IsZero() && v.ring != nil && v.ring.ended.IsZero() && time.Since(v.ring.answered) < 2*time.Second
 	})
 }
 

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
-	"time"
 
 	"github.com/oklog/ulid/v2"
 
@@ -58,35 +56,13 @@ func (s *Switch) join(ctx context.Context, bridge string, channels ...string) er
 	return nil
 }
 
-// part takes a channel out of a bridge. Asterisk refuses that for the moment in which it moves the bridge from
-// one way of mixing to another, so it is asked until the channel is out.
 func (s *Switch) part(ctx context.Context, bridge, channel string) error {
-	for {
-		err := s.api.post(ctx, "/bridges/"+bridge+"/removeChannel", query{"channel": channel}, nil)
-		if _, refused := errors.AsType[*StatusError](err); err != nil && !refused {
-			return err
-		}
-		var now struct {
-			Channels []string `json:"channels"`
-		}
-		switch got := s.api.get(ctx, "/bridges/"+bridge, nil, &now); {
-		case gone(got):
-			return nil
-		case got != nil:
-			return got
-		case !slices.Contains(now.Channels, channel):
-			return nil
-		}
-		select {
-		case <-time.After(partAgain):
-		case <-ctx.Done():
-			return errors.Join(context.Cause(ctx), err)
-		}
+	err := s.api.post(ctx, "/bridges/"+bridge+"/removeChannel", query{"channel": channel}, nil)
+	if e, ok := errors.AsType[*StatusError](err); ok && e.Status < 500 {
+		return nil // it has left, or hung up
 	}
+	return err
 }
-
-// partAgain is how long Asterisk is given before it is asked again.
-const partAgain = 20 * time.Millisecond
 
 func own(cl call.Leg) (*leg, error) {
 	l, ok := cl.(*leg)
