@@ -63,7 +63,7 @@ type way struct {
 	line  *line
 	inv   dialog.Invite
 	node  string // the gateway that rings the phone; "" when this one does
-	phone string // the phone's name to that gateway
+	phone string // the phone's name to that gateway, or here; "" for a trunk
 }
 
 // number calls a number by a trunk.
@@ -174,10 +174,13 @@ func (d *dialling) try(ctx context.Context, b *branch, w *way, t *talk, offer []
 	if err := w.line.ready(ctx); err != nil {
 		return nil, &call.DialError{Cause: call.CauseNormal, Status: 487, Err: err}
 	}
-	if w.node == "" {
-		return w.line.layer.Invite(ctx, w.inv)
+	if w.node != "" {
+		return d.byNode(ctx, w, steps)
 	}
-	return d.byNode(ctx, w, steps)
+	if w.phone != "" {
+		d.sw.parted(ctx, w.phone)
+	}
+	return w.line.layer.Invite(ctx, w.inv)
 }
 
 // first waits for the first answer, telling the steps meanwhile; without one it is the refusal that says

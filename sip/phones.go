@@ -86,7 +86,7 @@ func (d *dialling) toPhone(p registrar.Binding) (way, error) {
 	if err := sip.ParseUri(p.Contact, &target); err != nil {
 		return way{}, fmt.Errorf("sip: a phone's contact: %w", err)
 	}
-	return way{line: l, inv: d.invite(l, target, p.Dest(), p.Extension)}, nil
+	return way{line: l, phone: p.Phone(), inv: d.invite(l, target, p.Dest(), p.Extension)}, nil
 }
 
 // toNode is the INVITE to the gateway that a phone is registered at; false when that is out of reach.

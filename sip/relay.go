@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -22,6 +24,8 @@ const (
 	// relayRing bounds how long a phone rings: the other gateway gives up long before, unless it was
 	// killed (RFC 3261 section 16.6 step 11 has a proxy wait as long).
 	relayRing = 3 * time.Minute
+	// partFor is how long a phone is given to hear of the end of a call before it is rung for the next.
+	partFor = time.Second
 )
 
 // relay joins another gateway to a phone of this one. The call's story is told at the other gateway; here
@@ -32,6 +36,7 @@ type relay struct {
 	caller *leg // of the gateway that calls
 	agent  *leg // of the phone, once it has answered
 	sound  *media.Bridge
+	over   chan struct{} // closed when both have ended
 }
 
 // fromNode takes an INVITE of another gateway for a phone that is registered here.
@@ -63,7 +68,7 @@ func (s *Switch) fromNode(l *line, c *dialog.Call) {
 	}
 	caller := s.newLeg(l, c, info)
 	caller.node = t.node
-	r := &relay{sw: s, phone: phone, caller: caller}
+	r := &relay{sw: s, phone: phone, caller: caller, over: make(chan struct{})}
 	s.start(caller, r.run)
 }
 
@@ -87,6 +92,7 @@ func (r *relay) run(ctx context.Context, _ call.Leg, _ *call.Checkpoint) {
 	m := r.sw.metrics.nodes
 	m.relays.Inc()
 	defer m.relays.Dec()
+	defer r.sw.enlist(r)()
 	result := r.ring(ctx)
 	m.relayed.WithLabelValues(string(result)).Inc()
 	if result != trunk.Answered {
@@ -96,6 +102,40 @@ func (r *relay) run(ctx context.Context, _ call.Leg, _ *call.Checkpoint) {
 	r.pass(ctx)
 	r.agent.end(cause(r.caller))
 	r.caller.end(cause(r.agent))
+}
+
+// enlist makes a relay known until leave is called.
+func (s *Switch) enlist(r *relay) (leave func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.relays[r] = struct{}{}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.relays, r)
+		close(r.over)
+	}
+}
+
+// parted waits until a phone has heard of the end of its relayed calls. The other gateway, whose caller hung up, had
+// its 200 before the phone had the BYE, and may have another caller for the agent at once. A phone that does not
+// confirm its BYE is waited for no longer than T1 doubled (RFC 3261 section 17.1.1.1).
+func (s *Switch) parted(ctx context.Context, phone string) {
+	ctx, cancel := context.WithTimeout(ctx, partFor)
+	defer cancel()
+	s.mu.Lock()
+	all := slices.Collect(maps.Keys(s.relays))
+	s.mu.Unlock()
+	for _, r := range all {
+		if r.phone.Phone() != phone || r.caller.Context().Err() == nil { // who still talks is busy, and the phone says so
+			continue
+		}
+		select {
+		case <-r.over:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // ring rings the phone until it answers or refuses, or the other gateway gives up.

@@ -466,3 +466,34 @@ func TestPhoneIsFreedOfADeadGateway(t *testing.T) {
 		t.Errorf("%v legs lost", n)
 	}
 }
+
+// A gateway whose caller hung up is told so before the phone is, and may have another caller for it at once: the
+// phone hears of the end before it is rung again.
+func TestPhoneIsNotRungInACallThatHasEnded(t *testing.T) {
+	f := newFleet(t, nil, "n1", "n2")
+	agent := f.agent("1001", "n2")
+	leg := f.talk("n1", "1001", agent)
+	for range 200 {
+		if err := leg.Hangup(t.Context(), call.CauseNormal); err != nil {
+			t.Fatal(err)
+		}
+		rung := make(chan bool, 1)
+		go func() {
+			<-agent.rung
+			select {
+			case <-agent.ended:
+				rung <- true
+			default:
+				rung <- false
+			}
+			agent.PickUp()
+		}()
+		var err error
+		if leg, err = f.dial(t.Context(), "n1", "1001"); err != nil {
+			t.Fatal(err)
+		}
+		if !<-rung {
+			t.Fatal("the phone was rung before it heard of the end of its last call")
+		}
+	}
+}

@@ -81,6 +81,7 @@ type Switch struct {
 	handler  call.Handler
 	lines    []*line // empty before Open
 	legs     map[string]*leg
+	relays   map[*relay]struct{}
 	draining bool
 	gone     *sync.Cond // with mu: a leg has ended
 	handlers sync.WaitGroup
@@ -107,7 +108,7 @@ func New(cfg Config, deps Deps) (*Switch, error) {
 		return nil, errors.New("sip: NodeSecret and Peers must be set for nodes.listen")
 	}
 	s := &Switch{cfg: cfg, deps: deps, log: deps.Log, plan: plan, cap: trunk.NewCap(cfg.MaxCalls), ids: newIDs(), heard: newHeard(),
-		legs: map[string]*leg{}, phones: within(cfg.PhoneSources), gateways: within(cfg.Nodes.Sources),
+		legs: map[string]*leg{}, relays: map[*relay]struct{}{}, phones: within(cfg.PhoneSources), gateways: within(cfg.Nodes.Sources),
 		tokens: newTokens(deps.NodeSecret, deps.Node), patience: nodePatience}
 	if deps.Phones != nil {
 		s.shared = registrar.NewShared(deps.Bindings, deps.Phones, deps.Node, deps.Log)

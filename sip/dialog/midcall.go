@@ -74,6 +74,9 @@ func (c *Call) afterAck() state {
 // bye ends the call, before our ACK came too: the two may have changed places on the way.
 func (c *Call) bye(r request) {
 	from, ok := c.step(theirBye)
+	if ok {
+		c.hangUp(byeOf(r.req, from)) // whoever has the 200 may build on it that the call has ended here
+	}
 	c.l.respond(r.tx, c.l.response(r.req, 200, nil))
 	if !ok {
 		return // ours is on its way as well
@@ -81,15 +84,19 @@ func (c *Call) bye(r request) {
 	if from == ringing { // RFC 3261 section 15.1.2: the INVITE is still to be answered
 		c.l.respond(c.tx, c.build(c.invite, 487, nil, nil))
 	}
+	c.settle()
+}
+
+// byeOf is the end that a BYE means.
+func byeOf(req *sip.Request, in state) *call.Ended {
 	e := &call.Ended{Remote: true, Cause: call.CauseNormal}
-	if from == ringing {
+	if in == ringing {
 		e.Reason = call.EndCancelled
 	}
-	if cause, ok := ReasonOf(r.req); ok {
+	if cause, ok := ReasonOf(req); ok {
 		e.Cause = cause
 	}
-	c.hangUp(e)
-	c.settle()
+	return e
 }
 
 // informed tells an INFO (RFC 2976, RFC 6086).
