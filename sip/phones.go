@@ -33,7 +33,7 @@ func (d *dialling) extension(ctx context.Context, name string) (call.Leg, error)
 		}
 	}
 	if len(branches) == 0 {
-		return nil, lost(nil, errors.New("sip: no phone is registered at a gateway that lives"))
+		return nil, lost(nil, errors.New("sip: no phone is registered at a gateway that is known"))
 	}
 	return d.ring(ctx, branches, false)
 }
@@ -54,16 +54,21 @@ func byPhone(all []registrar.Binding) [][]registrar.Binding {
 	return phones
 }
 
-// ways are how a phone is reached: from here when it is registered here, and by each other gateway that
-// it is registered at and that lives, the newest registration first.
+// ways are how a phone is reached: from here when it is registered here, and by each other gateway that it is
+// registered at, the newest registration first. One that is not known to live comes last: it may have come back
+// within the second that such news takes, and who dials has been told of its agent since.
 func (d *dialling) ways(bindings []registrar.Binding) ([]way, error) {
-	var here, there []way
+	var here, there, absent []way
 	for _, p := range bindings {
 		switch {
 		case p.Node != d.sw.deps.Node:
-			known := slices.ContainsFunc(there, func(w way) bool { return w.node == p.Node })
-			if w, ok := d.toNode(p); ok && !known {
+			known := slices.ContainsFunc(slices.Concat(there, absent), func(w way) bool { return w.node == p.Node })
+			switch w, alive, ok := d.toNode(p); {
+			case !ok || known:
+			case alive:
 				there = append(there, w)
+			default:
+				absent = append(absent, w)
 			}
 		case len(here) == 0: // of two registrations of one phone the newer counts
 			w, err := d.toPhone(p)
@@ -73,7 +78,7 @@ func (d *dialling) ways(bindings []registrar.Binding) ([]way, error) {
 			here = append(here, w)
 		}
 	}
-	return append(here, there...), nil
+	return slices.Concat(here, there, absent), nil
 }
 
 // toPhone is the INVITE to a phone. It shows what the caller of Dial made of the number, never more.
@@ -89,21 +94,22 @@ func (d *dialling) toPhone(p registrar.Binding) (way, error) {
 	return way{line: l, phone: p.Phone(), inv: d.invite(l, target, p.Dest(), p.Extension)}, nil
 }
 
-// toNode is the INVITE to the gateway that a phone is registered at; false when that is out of reach.
-func (d *dialling) toNode(p registrar.Binding) (way, bool) {
+// toNode is the INVITE to the gateway that a phone is registered at, and whether that is known to live; ok is false
+// when nobody knows where it is.
+func (d *dialling) toNode(p registrar.Binding) (w way, alive, ok bool) {
 	if d.sw.deps.Peers == nil {
-		return way{}, false
+		return way{}, false, false
 	}
 	addr, alive := d.sw.deps.Peers(p.Node)
 	l, err := d.sw.nodeLine()
 	target, bad := nodeURI(p.Extension, addr)
-	if !alive || err != nil || bad != nil {
-		return way{}, false
+	if addr == "" || err != nil || bad != nil {
+		return way{}, false, false
 	}
 	if l.transport != "udp" {
 		target.UriParams.Add("transport", l.transport)
 	}
-	return way{line: l, node: p.Node, phone: phoneID(p.Phone()), inv: d.invite(l, target, addr, p.Extension)}, true
+	return way{line: l, node: p.Node, phone: phoneID(p.Phone()), inv: d.invite(l, target, addr, p.Extension)}, alive, true
 }
 
 // invite is what an agent's phone gets of a call, and what another gateway gets for it.

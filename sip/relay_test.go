@@ -337,6 +337,16 @@ func TestNoGatewayOfThePhoneIsReached(t *testing.T) {
 	unreached("a dead gateway")
 }
 
+// A gateway that has come back is known to live a second later: its phones are rung all the same.
+func TestGatewayThatIsBackIsTried(t *testing.T) {
+	f := newFleet(t, nil, "n1", "n2")
+	agent := f.agent("1001", "n2")
+	f.die("n2") // as far as n1 knows
+	if err := f.talk("n1", "1001", agent).Hangup(t.Context(), call.CauseNormal); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A registration that its gateway has lost sends the call on, and then says that there is no phone.
 func TestGatewayHasLostThePhone(t *testing.T) {
 	f := newFleet(t, nil, "n1", "n2")
