@@ -455,6 +455,18 @@ func TestRedisSilenceIsNotTheNodes(t *testing.T) {
 	})
 }
 
+func TestOnlyAnotherServerIsToldAnew(t *testing.T) {
+	q := &Queue{online: true}
+	for _, step := range []struct {
+		now   string
+		other bool
+	}{{"", false}, {"first", false}, {"first", false}, {"", false}, {"second", true}} {
+		if got := q.otherRedis(step.now); got != step.other {
+			t.Errorf("another than %q: %q is said to be %v", q.generation, step.now, got)
+		}
+	}
+}
+
 func TestLogin(t *testing.T) {
 	n := (&bed{t: t, store: embedded(t), cfg: testConfig()}).node("n1")
 	for _, a := range []Agent{

@@ -132,17 +132,21 @@ func (q *Queue) beat(ctx context.Context) {
 	switch { // the reader tells of all anew
 	case reaped:
 		q.detach(errReaped)
-	case q.otherRedis():
+	case q.otherRedis(q.deps.Store.Generation()):
 		q.detach(errOther)
 	}
 }
 
 // otherRedis tells whether another server has taken the place of the one that was told: by redirects and new
 // connections that can happen without an error, and it may lack the last writes.
-func (q *Queue) otherRedis() bool {
+// Which one was told may be known only a moment later.
+func (q *Queue) otherRedis(now string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.online && q.deps.Store.Generation() != q.generation
+	if q.generation == "" {
+		q.generation = now
+	}
+	return q.online && now != "" && now != q.generation
 }
 
 // sweepResult is what a round of the sweep says of itself.
