@@ -217,7 +217,7 @@ func (b *Bridge) turn(mix bool) {
 }
 
 // tick mixes 20 ms: each hears all who talk but himself, and staff hears those who whisper as well.
-func (b *Bridge) tick(due time.Time) {
+func (b *Bridge) tick(due time.Time, out *outbox) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.wheel == nil {
@@ -252,7 +252,7 @@ func (b *Bridge) tick(due time.Time) {
 				hears[i] -= v
 			}
 		}
-		m.s.tx.mixed(&hears, due)
+		m.s.tx.mixed(&hears, due, out)
 	}
 }
 

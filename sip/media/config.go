@@ -28,6 +28,9 @@ type Config struct {
 	DSCP int `yaml:"dscp"`
 	// ReceiveBuffer is the kernel's receive buffer a socket, in bytes. 0 leaves the system's.
 	ReceiveBuffer int `yaml:"receive_buffer"`
+	// IOUring reads and sends many packets by one system call, where the system has io_uring(7) from Linux 6.1 on
+	// and lets the gateway use it. Without it, or where it is refused, each packet takes a call.
+	IOUring bool `yaml:"io_uring"`
 }
 
 // Defaults are the settings of a gateway on loopback.
@@ -41,6 +44,7 @@ func Defaults() Config {
 		ComfortSilence: true,
 		DSCP:           46,
 		ReceiveBuffer:  64 << 10,
+		IOUring:        true,
 	}
 }
 

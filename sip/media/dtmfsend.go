@@ -96,12 +96,12 @@ func (t *sender) cancelEvents(j *eventJob) {
 }
 
 // sendEvent sends the packet that is due of the key at hand.
-func (t *sender) sendEvent(due time.Time) {
+func (t *sender) sendEvent(due time.Time, out *outbox) {
 	j := t.event
 	if j.step < eventTicks+eventEnds {
-		t.sendKey(j, due)
+		t.sendKey(j, due, out)
 	} else {
-		t.pace(fromSilence, due, nil)
+		t.pace(fromSilence, due, nil, out)
 	}
 	if j.step++; j.step == eventTicks+eventEnds+eventGap {
 		j.step = 0
@@ -115,7 +115,7 @@ func (t *sender) sendEvent(due time.Time) {
 // sendKey sends one packet of an event. Its packets share the timestamp of its beginning, its
 // marker stands on the first alone (RFC 4733 section 2.5.1.2), and the clock of the stream goes on
 // beneath.
-func (t *sender) sendKey(j *eventJob, due time.Time) {
+func (t *sender) sendKey(j *eventJob, due time.Time, out *outbox) {
 	if j.step == 0 {
 		t.catchUp(due)
 		j.ts = t.next
@@ -132,6 +132,6 @@ func (t *sender) sendKey(j *eventJob, due time.Time) {
 		body[1] |= 0x80
 	}
 	binary.BigEndian.PutUint16(body[2:], uint16(min(j.step+1, eventTicks)*frame))
-	t.send(pkt, header{marker: j.step == 0, pt: t.dtmf, seq: t.seq, ts: j.ts})
+	t.send(out, pkt, header{marker: j.step == 0, pt: t.dtmf, seq: t.seq, ts: j.ts})
 	t.seq++
 }

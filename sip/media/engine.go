@@ -24,9 +24,9 @@ var ErrClosed = fmt.Errorf("media: the session is closed: %w", call.ErrLegGone)
 // portTries bounds how many ports are tried when other programs hold some of the range.
 const portTries = 32
 
-// maxPollers is how many goroutines read the sockets, where there are so many processors: each serves a
+// maxWatchers is how many goroutines read the sockets, where there are so many processors: each serves a
 // thousand legs and more.
-const maxPollers = 8
+const maxWatchers = 8
 
 // Deps are what an engine works with. Each may be left out.
 type Deps struct {
@@ -37,14 +37,14 @@ type Deps struct {
 
 // Engine owns the RTP ports and the timer wheels of a gateway.
 type Engine struct {
-	cfg     Config
-	log     *slog.Logger
-	listen  Listen
-	metrics *metrics
-	ports   *portPool // nil: the kernel chooses
-	wheels  []*wheel
-	pollers []*poller
-	work    sync.WaitGroup // taps, callbacks
+	cfg      Config
+	log      *slog.Logger
+	listen   Listen
+	metrics  *metrics
+	ports    *portPool // nil: the kernel chooses
+	wheels   []*wheel
+	watchers []watcher
+	work     sync.WaitGroup // taps, callbacks
 
 	mu       sync.Mutex
 	next     int // the wheel that the next stream goes to
@@ -79,18 +79,60 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	return e, e.ownSockets()
 }
 
-// ownSockets reads the system's sockets by pollers, unless others are given.
+// ownSockets reads and writes the system's sockets itself, unless others are given: many packets by one system
+// call where the system lets it.
 func (e *Engine) ownSockets() error {
 	if e.listen != nil {
 		return nil
 	}
 	e.listen = listenUDP
-	for range min(runtime.GOMAXPROCS(0), maxPollers) {
-		p, err := newPoller(e)
+	if e.cfg.IOUring {
+		err := e.gather()
+		if err == nil {
+			e.metrics.ioUring.Set(1)
+			return nil
+		}
+		e.log.Info("each RTP packet takes a system call: the system gives no io_uring (a container's seccomp profile, or kernel.io_uring_disabled)", "err", err)
+	}
+	return e.watchBy(newPoller)
+}
+
+// gather reads by io_uring, and gives each wheel an outbox.
+func (e *Engine) gather() error {
+	for _, w := range e.wheels {
+		out, err := newOutbox(e.metrics.sendErrors)
 		if err != nil {
+			e.scatter()
 			return err
 		}
-		e.pollers = append(e.pollers, p)
+		w.out = out
+	}
+	if err := e.watchBy(newRingWatcher); err != nil {
+		e.scatter()
+		return err
+	}
+	return nil
+}
+
+// scatter takes back what gather has done.
+func (e *Engine) scatter() {
+	for _, w := range e.wheels {
+		w.out.close()
+		w.out = nil
+	}
+}
+
+func (e *Engine) watchBy(kind func(*Engine) (watcher, error)) error {
+	for range min(runtime.GOMAXPROCS(0), maxWatchers) {
+		w, err := kind(e)
+		if err != nil {
+			for _, w := range e.watchers {
+				w.close()
+			}
+			e.watchers = nil
+			return err
+		}
+		e.watchers = append(e.watchers, w)
 	}
 	return nil
 }
@@ -110,8 +152,8 @@ func (e *Engine) Run(ctx context.Context) error {
 	for _, w := range e.wheels {
 		wheels.Go(func() { w.run(ctx) })
 	}
-	for _, p := range e.pollers {
-		wheels.Go(func() { p.run(ctx) })
+	for _, w := range e.watchers {
+		wheels.Go(func() { w.run(ctx) })
 	}
 	<-ctx.Done()
 	wheels.Wait()
@@ -126,8 +168,8 @@ func (e *Engine) Run(ctx context.Context) error {
 		s.Close()
 	}
 	e.work.Wait()
-	for _, p := range e.pollers {
-		p.close()
+	for _, w := range e.watchers {
+		w.close()
 	}
 	return nil
 }

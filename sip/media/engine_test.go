@@ -144,7 +144,7 @@ func TestEngineEndsEverySession(t *testing.T) {
 // tickFunc is a ticker of a test.
 type tickFunc struct{ f func(time.Time) }
 
-func (t *tickFunc) tick(due time.Time) { t.f(due) }
+func (t *tickFunc) tick(due time.Time, _ *outbox) { t.f(due) }
 
 // After a short stall the wheel makes good what it owes, after a long one it skips whole turns; it keeps its
 // phase. A ticker that panics leaves.

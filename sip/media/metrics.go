@@ -25,6 +25,7 @@ type metrics struct {
 	skipped     prometheus.Counter
 	sendErrors  prometheus.Counter
 	panics      prometheus.Counter
+	ioUring     prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -48,6 +49,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		latches:     counter("latches_total", "Legs whose media moved from the described to an observed address."),
 		skipped:     counter("wheel_skipped_ticks_total", "Turns of a timer wheel skipped after a stall."),
 		sendErrors:  counter("send_errors_total", "Packets that the socket refused."),
+		ioUring:     gauge("io_uring", "1 when packets are read and sent many by one system call, 0 when each takes one."),
 		panics:      counter("panics_total", "Faults that were caught on the way of the packets."),
 	}
 	for _, r := range []dropReason{dropSource, dropMalformed, dropPayload, dropHold, dropLate} {
@@ -55,7 +57,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	if reg != nil {
 		reg.MustRegister(m.portsFree, m.noPorts, m.sessions, drops, m.sinkDropped, m.tapsRefused, m.timeouts, m.latches,
-			m.skipped, m.sendErrors, m.panics)
+			m.skipped, m.sendErrors, m.panics, m.ioUring)
 	}
 	return m
 }

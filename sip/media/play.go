@@ -127,8 +127,8 @@ func (t *sender) cancel(p *playback) {
 }
 
 // speak sends the next frame of p.
-func (t *sender) speak(p *playback, due time.Time) {
+func (t *sender) speak(p *playback, due time.Time, out *outbox) {
 	var b [frame]byte
 	p.read(b[:], t.law)
-	t.pace(fromClip, due, b[:])
+	t.pace(fromClip, due, b[:], out)
 }

@@ -17,9 +17,29 @@ const (
 	pollGather = time.Millisecond
 )
 
-// poller reads the sockets of many sessions in one goroutine: one system call tells which have a packet,
-// and one reads it. The runtime would wake a goroutine for each packet, which then asks in vain for the
-// next: of a thousand legs that costs more than what is done with the packets.
+// watcher reads the sockets of many sessions in one goroutine. The runtime would wake a goroutine for each
+// packet, which then asks in vain for the next: of a thousand legs that costs more than what is done with the
+// packets.
+type watcher interface {
+	// add reads a socket from now on.
+	add(s *Session, from *udpSocket, take takePacket) (watched, error)
+	// run reads until ctx ends.
+	run(ctx context.Context)
+	// close frees what a watcher has that has run, and that no socket is with any more.
+	close()
+}
+
+// watched is a socket that a watcher reads.
+type watched interface {
+	// remove takes it off, before it is closed. No packet of it is on its way when it returns.
+	remove()
+}
+
+// takePacket takes a packet, which it may overwrite and does not keep. What it sends it may put into out.
+type takePacket func(pkt []byte, from netip.AddrPort, now time.Time, out *outbox)
+
+// poller reads by epoll(7): one system call tells which sockets have a packet, and one for each reads it. It is
+// what there is where the system has no io_uring; see [ringWatcher].
 type poller struct {
 	e    *Engine
 	fd   int
@@ -36,14 +56,14 @@ type polled struct {
 	id   int32
 	s    *Session
 	from *udpSocket
-	take func(pkt []byte, from netip.AddrPort, now time.Time)
+	take takePacket
 
 	mu     sync.Mutex // held while a packet is on its way
 	ended  bool
 	failed int // reads in a row
 }
 
-func newPoller(e *Engine) (*poller, error) {
+func newPoller(e *Engine) (watcher, error) {
 	p := &poller{e: e, sockets: make(map[int32]*polled)}
 	var err error
 	if p.fd, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
@@ -69,14 +89,12 @@ func (p *poller) watch(fd int, id int32) error {
 	return nil
 }
 
-// close frees what a poller has that has run, and that no socket is with any more.
 func (p *poller) close() {
 	_ = syscall.Close(p.fd)
 	_ = syscall.Close(p.stop[0])
 }
 
-// add reads a socket from now on.
-func (p *poller) add(s *Session, from *udpSocket, take func([]byte, netip.AddrPort, time.Time)) (*polled, error) {
+func (p *poller) add(s *Session, from *udpSocket, take takePacket) (watched, error) {
 	p.mu.Lock()
 	p.next++
 	x := &polled{p: p, id: p.next, s: s, from: from, take: take}
@@ -89,7 +107,6 @@ func (p *poller) add(s *Session, from *udpSocket, take func([]byte, netip.AddrPo
 	return x, nil
 }
 
-// remove takes a socket off, before it is closed. No packet of it is on its way when it returns.
 func (x *polled) remove() {
 	x.p.mu.Lock()
 	delete(x.p.sockets, x.id)
@@ -107,7 +124,6 @@ func (x *polled) stop() {
 	}
 }
 
-// run reads until ctx ends.
 func (p *poller) run(ctx context.Context) {
 	defer context.AfterFunc(ctx, func() { _ = syscall.Close(p.stop[1]) })()
 	events, due := make([]syscall.EpollEvent, pollEvents), make([]*polled, 0, pollEvents)
@@ -159,6 +175,6 @@ func (x *polled) taken(buf []byte, now time.Time) (ok bool) {
 	if err != nil {
 		return false
 	}
-	x.take(buf[:n], unmap(from), now)
+	x.take(buf[:n], unmap(from), now, nil)
 	return true
 }

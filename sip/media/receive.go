@@ -150,10 +150,10 @@ func (r *receiver) count(h header, k kind, now time.Time) {
 // listen begins to read both ports; the engine's lock is held.
 func (s *Session) listen() {
 	s.hear(s.rtp, s.receive)
-	s.hear(s.rtcp, s.receiveRTCP)
+	s.hear(s.rtcp, func(pkt []byte, from netip.AddrPort, now time.Time, _ *outbox) { s.receiveRTCP(pkt, from, now) })
 }
 
-func (s *Session) hear(from socket, take func([]byte, netip.AddrPort, time.Time)) {
+func (s *Session) hear(from socket, take takePacket) {
 	u, ok := from.(*udpSocket)
 	if !ok {
 		s.readers.Go(func() {
@@ -162,23 +162,22 @@ func (s *Session) hear(from socket, take func([]byte, netip.AddrPort, time.Time)
 		})
 		return
 	}
-	p := s.e.pollers[s.e.next%len(s.e.pollers)]
-	x, err := p.add(s, u, take)
+	x, err := s.e.watchers[s.e.next%len(s.e.watchers)].add(s, u, take)
 	if err != nil {
 		s.log.Error("a media port cannot be read", "err", err)
 		return
 	}
-	s.polled = append(s.polled, x)
+	s.watched = append(s.watched, x)
 }
 
-func (s *Session) read(from socket, take func([]byte, netip.AddrPort, time.Time)) {
+func (s *Session) read(from socket, take takePacket) {
 	buf := make([]byte, maxPacket)
 	for failed := 0; failed < maxReadErrors; {
 		n, src, err := from.ReadFromUDPAddrPort(buf)
 		switch {
 		case err == nil:
 			failed = 0
-			take(buf[:n], unmap(src), time.Now())
+			take(buf[:n], unmap(src), time.Now(), nil)
 		case errors.Is(err, net.ErrClosed), s.isClosed():
 			return
 		default:
@@ -189,7 +188,7 @@ func (s *Session) read(from socket, take func([]byte, netip.AddrPort, time.Time)
 }
 
 // receive takes one packet from the RTP port. pkt is overwritten by what is relayed.
-func (s *Session) receive(pkt []byte, from netip.AddrPort, now time.Time) {
+func (s *Session) receive(pkt []byte, from netip.AddrPort, now time.Time, out *outbox) {
 	if isRTCP(pkt) {
 		s.receiveRTCP(pkt, from, now)
 		return
@@ -213,12 +212,12 @@ func (s *Session) receive(pkt []byte, from netip.AddrPort, now time.Time) {
 	case k == kindEvent:
 		s.digits.event(h, pkt[h.payload:h.payload+h.size], now)
 		if to != nil && to.to != nil {
-			to.to.tx.relayEvent(s, pkt, h, now)
+			to.to.tx.relayEvent(s, pkt, h, now, out)
 		}
 	case k != kindAudio || to == nil:
 	case to.mix != nil:
 		to.mix.put(h, l, pkt[h.payload:h.payload+h.size])
-	case !to.to.tx.relay(s, pkt, h, l, now):
+	case !to.to.tx.relay(s, pkt, h, l, now, out):
 		s.drop(dropLate)
 	}
 }

@@ -448,11 +448,11 @@ func FuzzReceive(f *testing.F) {
 			t.Errorf("refused what pion reads: %s", oracle.String())
 		}
 		now := time.Now()
-		legs[0].receive(bytes.Clone(raw), from, now)
+		legs[0].receive(bytes.Clone(raw), from, now, nil)
 		legs[0].receiveRTCP(bytes.Clone(raw), from, now)
 		_ = b.Add(legs[2], call.Member{Role: call.Talk}) // the same, mixed
-		legs[0].receive(bytes.Clone(raw), from, now)
-		b.tick(now)
+		legs[0].receive(bytes.Clone(raw), from, now, nil)
+		b.tick(now, nil)
 		b.Remove(legs[2])
 	})
 }

@@ -35,7 +35,7 @@ type viaate struct {
 // relay sends a packet of another leg on: its header is rewritten where it stands, right before the
 // payload, and the payload goes through a table at most. pkt is the reader's own buffer. A packet
 // that comes too late, or twice, is refused.
-func (t *sender) relay(from *Session, pkt []byte, h header, l law, now time.Time) (ok bool) {
+func (t *sender) relay(from *Session, pkt []byte, h header, l law, now time.Time, box *outbox) (ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.relays(from) || h.size == 0 || h.size > maxPayload {
@@ -54,14 +54,14 @@ func (t *sender) relay(from *Session, pkt []byte, h header, l law, now time.Time
 		t.relayed++
 	}
 	out.pt = t.pt
-	t.send(pkt[h.payload-headerBytes:h.payload+h.size], out)
+	t.send(box, pkt[h.payload-headerBytes:h.payload+h.size], out)
 	t.hear(out.ts, t.law, body)
 	t.advance(out.ts+uint32(h.size), now.Add(duration(uint32(h.size))))
 	return true
 }
 
 // relayEvent sends a telephone-event on under this peer's payload type, when the leg wants it.
-func (t *sender) relayEvent(from *Session, pkt []byte, h header, now time.Time) {
+func (t *sender) relayEvent(from *Session, pkt []byte, h header, now time.Time, box *outbox) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.relays(from) || h.size < eventBytes {
@@ -77,7 +77,7 @@ func (t *sender) relayEvent(from *Session, pkt []byte, h header, now time.Time) 
 	}
 	out.pt = t.dtmf
 	held := binary.BigEndian.Uint16(pkt[h.payload+2:])
-	t.send(pkt[h.payload-headerBytes:h.payload+h.size], out)
+	t.send(box, pkt[h.payload-headerBytes:h.payload+h.size], out)
 	t.advance(out.ts+uint32(held), now.Add(tickEvery))
 }
 

@@ -186,7 +186,7 @@ func relayOnce(s *Session, peer netip.AddrPort) func() {
 		h.seq++
 		h.ts += frame
 		h.put(pkt)
-		s.receive(pkt, peer, now)
+		s.receive(pkt, peer, now, nil)
 	}
 }
 
@@ -210,8 +210,8 @@ func TestPacketsAllocateNothing(t *testing.T) {
 			due := time.Now()
 			if n := testing.AllocsPerRun(2000, func() {
 				due = due.Add(tickEvery)
-				s[0].tx.tick(due)
-				s[0].bridge.Load().tick(due)
+				s[0].tx.tick(due, nil)
+				s[0].bridge.Load().tick(due, nil)
 			}); n != 0 {
 				t.Errorf("%v allocations a tick", n)
 			}
@@ -242,7 +242,7 @@ func BenchmarkPace(b *testing.B) {
 	for b.Loop() {
 		due = due.Add(tickEvery)
 		s[0].tx.mu.Lock()
-		s[0].tx.pace(fromSilence, due, nil)
+		s[0].tx.pace(fromSilence, due, nil, nil)
 		s[0].tx.mu.Unlock()
 	}
 }

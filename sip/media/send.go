@@ -138,7 +138,7 @@ func (t *sender) setFeed(f feed, from *Session) {
 
 // tick sends 20 ms of whatever has the word: a key, a clip, hold music, or silence. A relay and a
 // mix send by themselves; silence stands in when they have nothing.
-func (t *sender) tick(due time.Time) {
+func (t *sender) tick(due time.Time, out *outbox) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed || !t.known {
@@ -150,14 +150,14 @@ func (t *sender) tick(due time.Time) {
 	}
 	switch {
 	case t.event != nil:
-		t.sendEvent(due)
+		t.sendEvent(due, out)
 	case t.clip != nil:
-		t.speak(t.clip, due)
+		t.speak(t.clip, due, out)
 	case t.hold != nil:
-		t.speak(t.hold, due)
+		t.speak(t.hold, due, out)
 	case t.fed(due):
 	case t.s.e.cfg.ComfortSilence:
-		t.pace(fromSilence, due, nil)
+		t.pace(fromSilence, due, nil, out)
 	}
 }
 
@@ -171,7 +171,7 @@ func (t *sender) fed(due time.Time) bool {
 func (t *sender) busy() bool { return t.event != nil || t.clip != nil || t.hold != nil }
 
 // mixed sends a frame of a mix. It may be called with the frame in linear form only.
-func (t *sender) mixed(pcm *[frame]int32, due time.Time) {
+func (t *sender) mixed(pcm *[frame]int32, due time.Time, out *outbox) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed || t.busy() || t.feed != feedMix {
@@ -179,12 +179,12 @@ func (t *sender) mixed(pcm *[frame]int32, due time.Time) {
 	}
 	var b [frame]byte
 	t.law.encode(b[:], pcm[:])
-	t.pace(fromMix, due, b[:])
+	t.pace(fromMix, due, b[:], out)
 }
 
 // pace appends 20 ms to the packet that fills up and sends it when it is full: so the packet time
 // of the peer is met by any source. No payload is silence.
-func (t *sender) pace(from origin, due time.Time, payload []byte) {
+func (t *sender) pace(from origin, due time.Time, payload []byte, out *outbox) {
 	if !t.on {
 		t.filled = 0
 		return
@@ -207,7 +207,7 @@ func (t *sender) pace(from origin, due time.Time, payload []byte) {
 		}
 		rest -= n
 		if t.filled += n; t.filled == t.size {
-			t.send(t.pend[:headerBytes+t.size], header{marker: t.begins, pt: t.pt, seq: t.seq, ts: t.next})
+			t.send(out, t.pend[:headerBytes+t.size], header{marker: t.begins, pt: t.pt, seq: t.seq, ts: t.next})
 			t.hear(t.next, t.law, t.pend[headerBytes:headerBytes+t.size])
 			t.advance(t.next+uint32(t.size), t.nextAt.Add(duration(uint32(t.size))))
 			t.seq++
@@ -239,13 +239,15 @@ func (t *sender) advance(next uint32, at time.Time) {
 	t.nextAt = at
 }
 
-// send writes one packet, its header first.
-func (t *sender) send(pkt []byte, h header) {
+// send writes one packet, its header first: with the others of its turn where they are gathered, else at once.
+func (t *sender) send(out *outbox, pkt []byte, h header) {
 	h.ssrc = t.ssrc
 	h.put(pkt)
-	if _, err := t.s.rtp.WriteToUDPAddrPort(pkt, t.dst); err != nil {
-		t.s.e.metrics.sendErrors.Inc()
-		return
+	if !out.put(t.s.rtp, pkt, t.dst) {
+		if _, err := t.s.rtp.WriteToUDPAddrPort(pkt, t.dst); err != nil {
+			t.s.e.metrics.sendErrors.Inc()
+			return
+		}
 	}
 	t.sent++
 	t.octets += uint64(len(pkt) - headerBytes)

@@ -57,7 +57,7 @@ type Session struct {
 	rtp, rtcp socket
 	port      int
 	wheel     *wheel
-	polled    []*polled      // its ports, where a poller reads them
+	watched   []watched      // its ports, where a watcher reads them
 	readers   sync.WaitGroup // where none does
 
 	rx      receiver
@@ -153,7 +153,7 @@ func (s *Session) Close() {
 		s.wheel.remove(s)
 		s.bye()
 		s.tx.stop()
-		for _, x := range s.polled {
+		for _, x := range s.watched {
 			x.remove()
 		}
 		_ = s.rtp.Close() // nothing is lost with them
@@ -175,13 +175,13 @@ func (s *Session) isClosed() bool {
 }
 
 // tick paces the session, from its wheel.
-func (s *Session) tick(due time.Time) {
+func (s *Session) tick(due time.Time, out *outbox) {
 	if s.isClosed() {
 		return
 	}
 	s.watch(due)
 	s.report(due)
-	s.tx.tick(due)
+	s.tx.tick(due, out)
 	s.tx.rouseTaps()
 }
 

@@ -30,7 +30,7 @@ func listenUDP(ctx context.Context, addr netip.AddrPort) (net.PacketConn, error)
 }
 
 // asSocket marks a UDP socket with the DSCP and sizes its buffer, as far as the system lets us, and takes
-// it away from the runtime when pollers read it. It wraps any other kind of connection.
+// it away from the runtime when watchers read it. It wraps any other kind of connection.
 func (e *Engine) asSocket(c net.PacketConn) (socket, error) {
 	udp, ok := c.(*net.UDPConn)
 	if !ok {
@@ -50,7 +50,7 @@ func (e *Engine) asSocket(c net.PacketConn) (socket, error) {
 			})
 		}
 	}
-	if len(e.pollers) == 0 {
+	if len(e.watchers) == 0 {
 		return udp, nil
 	}
 	return unwatched(udp)

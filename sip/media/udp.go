@@ -2,25 +2,33 @@ package media
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
-// udpSocket is a UDP socket that the runtime does not watch: a [poller] does, and nothing waits in it. Its
+// udpSocket is a UDP socket that the runtime does not watch: a [watcher] does, and nothing waits in it. Its
 // system calls take a few microseconds at most, so the scheduler is not told of them.
 type udpSocket struct {
 	fd   int
 	file *os.File
 	addr net.Addr
 
-	use    sync.RWMutex // held while fd is used
-	closed bool
+	holds   atomic.Int32 // of those who use fd, and one of the owner
+	closing sync.Once
+	gone    chan struct{} // closed with fd
 }
+
+// closeWait bounds how long a socket is waited for that is in use still. It takes a millisecond; who used it for
+// longer would be at fault, and then only the port is busy for a while.
+const closeWait = time.Second
 
 // unwatched takes a socket away from the runtime.
 func unwatched(c *net.UDPConn) (*udpSocket, error) {
@@ -29,29 +37,50 @@ func unwatched(c *net.UDPConn) (*udpSocket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("media: %w", err)
 	}
-	return &udpSocket{fd: int(file.Fd()), file: file, addr: c.LocalAddr()}, nil
+	u := &udpSocket{fd: int(file.Fd()), file: file, addr: c.LocalAddr(), gone: make(chan struct{})}
+	u.holds.Store(1)
+	return u, nil
+}
+
+// hold keeps the descriptor until release: it must not be another socket's meanwhile. It fails when it is closed.
+func (u *udpSocket) hold() bool {
+	for {
+		n := u.holds.Load()
+		if n == 0 {
+			return false
+		}
+		if u.holds.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (u *udpSocket) release() {
+	if u.holds.Add(-1) == 0 {
+		_ = u.file.Close() // nothing is lost with it
+		close(u.gone)
+	}
 }
 
 func (u *udpSocket) LocalAddr() net.Addr { return u.addr }
 
-// Close closes the socket. Whoever reads it must have been told before.
+// Close closes the socket: its port is free when it returns. Whoever reads it must have been told before.
 func (u *udpSocket) Close() error {
-	u.use.Lock()
-	defer u.use.Unlock()
-	u.closed = true
-	if err := u.file.Close(); err != nil {
-		return fmt.Errorf("media: %w", err)
+	u.closing.Do(u.release)
+	select {
+	case <-u.gone:
+		return nil
+	case <-time.After(closeWait):
+		return errStillUsed
 	}
-	return nil
 }
 
 // ReadFromUDPAddrPort takes a packet that is there; without one the error is EAGAIN.
 func (u *udpSocket) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
-	u.use.RLock()
-	defer u.use.RUnlock()
-	if u.closed {
+	if !u.hold() {
 		return 0, netip.AddrPort{}, net.ErrClosed
 	}
+	defer u.release()
 	var from sockaddr
 	size := uint32(len(from))
 	n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(u.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
@@ -64,11 +93,10 @@ func (u *udpSocket) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
 
 // WriteToUDPAddrPort sends a packet, or drops it when the system has no room.
 func (u *udpSocket) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
-	u.use.RLock()
-	defer u.use.RUnlock()
-	if u.closed {
+	if !u.hold() {
 		return 0, net.ErrClosed
 	}
+	defer u.release()
 	var dst sockaddr
 	size := dst.set(to)
 	n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(u.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
@@ -78,6 +106,8 @@ func (u *udpSocket) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error)
 	}
 	return int(n), nil
 }
+
+var errStillUsed = errors.New("media: a closed socket is still in use")
 
 // sockaddr is an address as the kernel has it: struct sockaddr_in, or sockaddr_in6, which is longer.
 type sockaddr [syscall.SizeofSockaddrInet6]byte

@@ -20,8 +20,11 @@ const (
 )
 
 // ticker is driven by a wheel every 20 ms. The time it is told is the one it was due at, so that
-// successive ones are whole ticks apart whatever the scheduler does.
-type ticker interface{ tick(due time.Time) }
+// successive ones are whole ticks apart whatever the scheduler does. What it sends it may put into out, which
+// may be nil.
+type ticker interface {
+	tick(due time.Time, out *outbox)
+}
 
 // wheel drives tickers from one goroutine. It spreads them over ten slots 2 ms apart, so that a
 // thousand streams do not all send in the same instant.
@@ -29,6 +32,7 @@ type wheel struct {
 	log     *slog.Logger
 	metrics *metrics
 	wake    chan struct{}
+	out     *outbox // nil: every packet is sent at once
 
 	mu    sync.Mutex
 	slots [wheelSlots][]ticker
@@ -70,6 +74,7 @@ func (w *wheel) run(ctx context.Context) {
 	start := time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	defer w.out.close()
 	var due []ticker
 	for turn := 0; ; turn++ {
 		next, busy := w.nextBusy(turn)
@@ -101,6 +106,7 @@ func (w *wheel) run(ctx context.Context) {
 		for _, t := range due {
 			w.drive(t, at)
 		}
+		w.out.flush()
 		clear(due) // a closed session must not be kept alive by the scratch list
 	}
 }
@@ -126,5 +132,5 @@ func (w *wheel) drive(t ticker, at time.Time) {
 			w.remove(t)
 		}
 	}()
-	t.tick(at)
+	t.tick(at, w.out)
 }
