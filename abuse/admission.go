@@ -28,6 +28,7 @@ type Admission struct {
 	keys    *keyring
 	dir     string // of the sealed numbers
 	now     func() time.Time
+	load    func(from, to time.Time) (int, float64)
 	log     *slog.Logger
 	metrics *metrics
 	scripts scripts
@@ -39,6 +40,7 @@ type Admission struct {
 
 	mu       sync.Mutex
 	ledger   map[string]*Case // by decision: what the chains say
+	dockets  dockets          // what they say of matters besides
 	snapshot snapshot
 	unsent   bool              // the stream lacks something that the ledger has
 	held     []string          // the nodes whose chains measures wait for
@@ -60,6 +62,9 @@ type Deps struct {
 	// Peers names the living nodes, as their audit chains are named; this node may be among them. It is
 	// called for each call, and must not block. nil is a node that stands alone.
 	Peers func() []string
+	// Load is the heaviest load of the line between two times: callers who waited, and the share of the
+	// agents who were busy, 0 to 1. It is the proof that others were hindered (29(1)); nil proves nothing.
+	Load func(from, to time.Time) (waiting int, occupancy float64)
 }
 
 // New reads the policy, the keys and the measures of the node's chain. It asks nothing of Redis. A chain
@@ -76,13 +81,13 @@ func New(cfg Config, d Deps) (*Admission, error) {
 	}
 	a := &Admission{
 		policy: policy, store: d.Store, audit: d.Audit, keys: keys, dir: filepath.Join(d.Data, "measures"),
-		now: d.Now, log: d.Log, metrics: newMetrics(d.Reg), scripts: newScripts(d.Store),
+		now: d.Now, load: d.Load, log: d.Log, metrics: newMetrics(d.Reg), scripts: newScripts(d.Store),
 		leases: make(map[string]*lease), peers: newPeers(d.Audit.Node(), d.Peers),
 		build: build{seen: firstID, chains: make(map[string]time.Time)},
 	}
-	if a.ledger, a.build.confirmed, err = replay(d.Audit); err != nil {
+	if a.ledger, a.dockets, a.build.confirmed, err = replay(d.Audit); err != nil {
 		d.Log.Error("the audit chain is broken; no measure is restored from it", "err", err)
-		a.ledger = make(map[string]*Case)
+		a.ledger, a.dockets = make(map[string]*Case), newDockets()
 	}
 	a.repseudonym(d.Now())
 	return a, nil
@@ -243,7 +248,8 @@ func texts(v any) ([]string, error) {
 	return out, nil
 }
 
-// readCounted reads "start answered ended" in ms. What is not three numbers counts as nothing.
+// readCounted reads "start answered ended" in ms, and what stands behind. What is not three numbers counts
+// as nothing.
 func readCounted(values []string) []Counted {
 	out := make([]Counted, 0, len(values))
 	for _, v := range values {
@@ -254,13 +260,13 @@ func readCounted(values []string) []Counted {
 	return out
 }
 
-// numbers reads three integers with blanks between them.
+// numbers reads the three integers, with blanks between them, that a text begins with.
 func numbers(s string) (n [3]int64, ok bool) {
 	fields := strings.Fields(s)
-	if len(fields) != len(n) {
+	if len(fields) < len(n) {
 		return n, false
 	}
-	for i, f := range fields {
+	for i, f := range fields[:len(n)] {
 		v, err := strconv.ParseInt(f, 10, 64)
 		if err != nil {
 			return n, false
@@ -273,6 +279,7 @@ func numbers(s string) (n [3]int64, ok bool) {
 // Count implements [session.Screener]. A call whose count Redis did not take is not counted later:
 // what is uncertain is never held against a caller.
 func (a *Admission) Count(ctx context.Context, o session.CallOutcome) {
+	a.noteEnded(ctx, o)
 	if !Counts(a.policy, o) {
 		return
 	}
@@ -289,7 +296,6 @@ func (a *Admission) count(ctx context.Context, o session.CallOutcome) error {
 	if len(names) == 0 {
 		return errKeys
 	}
-	value := fmt.Sprintf("%d %d %d", o.Started.UnixMilli(), o.Answered.UnixMilli(), o.Ended.UnixMilli())
 	return a.scripts.count.Run(ctx, a.store.Client(), []string{keyCounted(names[0])},
-		o.CallID, value, a.policy.kept(), a.policy.Counters.Milliseconds()).Err()
+		o.CallID, countedText(a.callEvent(o, o.Ended)), a.policy.kept(), a.policy.Counters.Milliseconds()).Err()
 }

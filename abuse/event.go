@@ -55,34 +55,39 @@ const overturned = "overturned"
 type Event struct {
 	At     time.Time `json:"t"`
 	Kind   EventKind `json:"e"`
-	Caller string    `json:"n"`  // a handle, not a number
-	ID     string    `json:"id"` // of a call or a case
+	Caller string    `json:"n,omitzero"`  // a handle, not a number
+	ID     string    `json:"id,omitzero"` // of a call or a case
 
-	Identity call.Identity `json:"idc"`
-	Answered time.Time     `json:"ans"`
-	Ended    time.Time     `json:"end"`
-	Outcome  string        `json:"out"`
-	Agent    string        `json:"ag"`
-	Topic    string        `json:"topic"`
-	Evidence string        `json:"evidence"` // "none" if the call could not be recorded
+	Identity call.Identity `json:"idc,omitzero"`
+	Answered time.Time     `json:"ans,omitzero"`
+	Ended    time.Time     `json:"end,omitzero"`
+	Outcome  string        `json:"out,omitzero"`
+	Agent    string        `json:"ag,omitzero"`
+	Topic    string        `json:"topic,omitzero"`
+	Evidence string        `json:"evidence,omitzero"` // "none" if the call could not be recorded
 
-	Waiting   int     `json:"waiting"`
-	Occupancy float64 `json:"occ"`
+	Waiting   int     `json:"waiting,omitzero"`
+	Occupancy float64 `json:"occ,omitzero"`
 
-	Call  string `json:"call"`
-	Staff string `json:"staff"`
-	What  string `json:"kind"` // the clause of a reminder, the kind of a mark
-	Auto  bool   `json:"auto"` // a recording spoke the reminder
-	Scope string `json:"scope"`
+	Call  string `json:"call,omitzero"`
+	Staff string `json:"staff,omitzero"`
+	What  string `json:"kind,omitzero"` // the clause of a reminder, the kind of a mark
+	Auto  bool   `json:"auto,omitzero"` // a recording spoke the reminder
+	Scope string `json:"scope,omitzero"`
 
-	Clause string    `json:"clause"`
-	By     string    `json:"by"`
-	Role   Role      `json:"role"`
-	Level  int       `json:"level"`
-	Until  time.Time `json:"until"`
-	Result string    `json:"result"`
-	To     time.Time `json:"to"`
-	State  string    `json:"state"`
+	Clause string    `json:"clause,omitzero"`
+	By     string    `json:"by,omitzero"`
+	Role   Role      `json:"role,omitzero"`
+	Level  int       `json:"level,omitzero"`
+	Until  time.Time `json:"until,omitzero"`
+	Result string    `json:"result,omitzero"`
+	To     time.Time `json:"to,omitzero"`
+	State  string    `json:"state,omitzero"`
+
+	Decision string        `json:"decision,omitzero"` // that an appeal is against; the latest one if it names none
+	Script   string        `json:"script,omitzero"`   // the recording that spoke a reminder
+	Offset   time.Duration `json:"offset,omitzero"`   // in the call's recording, where a reminder or mark begins
+	Reason   string        `json:"reason,omitzero"`   // of an act, in words, without personal data
 }
 
 // QueryKind is what is asked.

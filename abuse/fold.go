@@ -149,9 +149,9 @@ func (l *Ledger) act(f *matter, e Event) {
 		}
 	case EventDecision:
 		f.step(actAdopt)
-		f.suspend(l.policy, &measure{clause: e.Clause, level: e.Level, from: e.At, until: e.Until})
+		f.suspend(l.policy, &measure{decision: e.Decision, clause: e.Clause, level: e.Level, from: e.At, until: e.Until})
 	case EventAppeal:
-		if m := f.appealable(); m != nil && m.appealed.IsZero() {
+		if m := f.appealable(e.Decision); m != nil && m.appealed.IsZero() {
 			m.appealed = e.At
 		}
 	case EventAppealDecide:

@@ -15,16 +15,17 @@ import (
 // State is where a measure stands.
 type State string
 
-// The states of a measure. A measure that was restored or void never runs again.
+// The states of a measure. A measure that has ended never runs again.
 const (
 	Running  State = "running"
 	Expired  State = "expired"  // its term is over
+	Lapsed   State = "lapsed"   // its appeal was left undecided
 	Restored State = "restored" // a person lifted it
 	Void     State = "void"     // it was recorded and could not be put into effect
 )
 
 // over tells whether the measure has ended, whatever its term.
-func (s State) over() bool { return s == Expired || s == Restored || s == Void }
+func (s State) over() bool { return s == Expired || s == Lapsed || s == Restored || s == Void }
 
 // The acts in the audit log. Their subject is the number's case pseudonym.
 const (
@@ -32,10 +33,11 @@ const (
 	actRestored = "measure.restored"
 	actVoid     = "measure.void"
 	actExpired  = "measure.expired"
+	actLapsed   = "measure.lapsed"
 )
 
 // acts are what brings a measure into a state.
-var acts = map[State]string{Running: actSet, Restored: actRestored, Void: actVoid, Expired: actExpired}
+var acts = map[State]string{Running: actSet, Restored: actRestored, Void: actVoid, Expired: actExpired, Lapsed: actLapsed}
 
 // Case is a measure as the audit chain tells of it.
 type Case struct {
@@ -47,8 +49,9 @@ type Case struct {
 	Reason   string      `json:"reason"` // the facts, without personal data
 	Actor    string      `json:"actor"`  // who decided
 	State    State       `json:"state"`
-	Node     string      `json:"node"` // the node that recorded it
-	Number   call.Number `json:"-"`    // masks itself; empty when the sealed number was destroyed
+	Ended    time.Time   `json:"ended,omitzero"` // before its term was over; zero if it was not
+	Node     string      `json:"node"`           // the node that recorded it
+	Number   call.Number `json:"-"`              // masks itself; empty when the sealed number was destroyed
 
 	pseudonym string
 	named     bool  // by the key in force, rather than by that of the entry
@@ -101,6 +104,9 @@ func (c *Case) entry(actor, reason string) audit.Entry {
 		e.Detail["from"] = c.From.Format(time.RFC3339)
 		e.Detail["until"] = c.Until.Format(time.RFC3339)
 	}
+	if !c.Ended.IsZero() {
+		e.Detail["ended"] = c.Ended.UTC().Format(time.RFC3339)
+	}
 	return e
 }
 
@@ -126,8 +132,9 @@ func apply(ledger map[string]*Case, e audit.Entry, node string) {
 		c.From, _ = time.Parse(time.RFC3339, e.Detail["from"])
 		c.Until, _ = time.Parse(time.RFC3339, e.Detail["until"])
 		c.set = &told{node, original(e)}
-	case actRestored:
-		c.State, c.end = Restored, &told{node, original(e)}
+	case actRestored, actLapsed:
+		c.State, c.end = map[string]State{actRestored: Restored, actLapsed: Lapsed}[e.Act], &told{node, original(e)}
+		c.Ended, _ = time.Parse(time.RFC3339, e.Detail["ended"]) // as above; one without is of an older version
 	case actVoid:
 		c.State, c.end = Void, &told{node, original(e)}
 	case actExpired:
@@ -145,7 +152,9 @@ func news(ledger map[string]*Case, e audit.Entry) bool {
 	case actRestored:
 		return c == nil || c.State != Restored
 	case actVoid:
-		return c == nil || c.State != Restored && c.State != Void
+		return c == nil || c.State != Restored && c.State != Lapsed && c.State != Void
+	case actLapsed:
+		return c == nil || c.State != Restored && c.State != Lapsed
 	case actExpired:
 		return c == nil || !c.State.over()
 	}
@@ -168,13 +177,13 @@ func original(e audit.Entry) audit.Entry {
 	return e
 }
 
-// replay reads the measures of the node's chain, and the generation of Redis for which a manager's word that
+// replay reads the measures and the dockets of the node's chain, and the generation of Redis for which a manager's word that
 // they may be imposed anew was last recorded.
-func replay(log *audit.Log) (ledger map[string]*Case, confirmed string, err error) {
-	ledger = make(map[string]*Case)
+func replay(log *audit.Log) (ledger map[string]*Case, acts dockets, confirmed string, err error) {
+	ledger, acts = make(map[string]*Case), newDockets()
 	for rec, err := range audit.Records(log.Dir(), log.Node()) {
 		if err != nil {
-			return nil, "", err
+			return nil, dockets{}, "", err
 		}
 		if rec.Act == actConfirmed {
 			confirmed = rec.Detail[detailGeneration]
@@ -184,6 +193,7 @@ func replay(log *audit.Log) (ledger map[string]*Case, confirmed string, err erro
 			node = from
 		}
 		apply(ledger, rec.Entry, node)
+		acts.learn(rec.Entry, node)
 	}
-	return ledger, confirmed, nil
+	return ledger, acts, confirmed, nil
 }

@@ -30,6 +30,7 @@ func newMatter() *matter {
 
 // measure is a suspension.
 type measure struct {
+	decision    string // its number; "" in a case that names none
 	clause      string
 	level       int
 	from, until time.Time
@@ -70,10 +71,10 @@ func (f *matter) latest() *measure {
 	return f.measures[len(f.measures)-1]
 }
 
-// appealable is the latest measure that no appeal has annulled, or nil.
-func (f *matter) appealable() *measure {
+// appealable is the latest measure that no appeal has annulled, or nil; of a decision's number, if one is named.
+func (f *matter) appealable(decision string) *measure {
 	for _, m := range slices.Backward(f.measures) {
-		if m.annulled.IsZero() {
+		if m.annulled.IsZero() && (decision == "" || decision == m.decision) {
 			return m
 		}
 	}
@@ -109,12 +110,12 @@ func (f *matter) suspend(p Policy, m *measure) {
 	f.proposal = nil
 }
 
-// appealDecide decides on the latest measure whose appeal waits, else on the latest. An appeal that comes
-// to nothing late does not bring back a measure that has lapsed.
+// appealDecide decides on the measure that it names; without a name on the latest whose appeal waits, else on
+// the latest. An appeal that comes to nothing late does not bring back a measure that has lapsed.
 func (f *matter) appealDecide(p Policy, e Event) {
-	m := f.appealable()
+	m := f.appealable(e.Decision)
 	for _, w := range slices.Backward(f.measures) {
-		if !w.appealed.IsZero() && !w.upheld && w.annulled.IsZero() {
+		if e.Decision == "" && !w.appealed.IsZero() && !w.upheld && w.annulled.IsZero() {
 			m = w
 			break
 		}

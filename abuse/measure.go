@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -32,10 +33,11 @@ var (
 // Measure is a suspension that is decided on.
 type Measure struct {
 	Number call.Number
-	Clause string    // "29-1" or "29-2"
-	Level  int       // 1 to 3
-	Until  time.Time // zero takes the level's term; at most that
-	Reason string    // the facts, for the record: 1 to 1000 characters, without personal data
+	Clause string            // "29-1" or "29-2"
+	Level  int               // 1 to 3
+	Until  time.Time         // zero takes the level's term; at most that
+	Reason string            // the facts, for the record: 1 to 1000 characters, without personal data
+	Basis  map[string]string // what it rests on, for the record; nil for a decision that was made elsewhere
 }
 
 // SetMeasure suspends a number for a while: recorded first, then in effect. actor is the person who
@@ -63,6 +65,7 @@ func (a *Admission) SetMeasure(ctx context.Context, m Measure, actor string) (Ca
 	}
 	a.name(c)
 	entry := c.entry(actor, m.Reason)
+	maps.Copy(entry.Detail, m.Basis)
 	sealed, err := a.keepNumber(c, entry)
 	if err != nil {
 		return Case{}, err
@@ -173,6 +176,12 @@ func (a *Admission) Restore(ctx context.Context, decision, reason, actor string)
 		return Case{}, ErrOver
 	}
 	c.State = Restored
+	return a.lift(ctx, c, reason, actor)
+}
+
+// lift ends a measure before its term, in the state that the case says.
+func (a *Admission) lift(ctx context.Context, c Case, reason, actor string) (Case, error) {
+	c.Ended = a.now()
 	entry := c.entry(actor, reason)
 	if _, err := a.audit.Append(ctx, entry); err != nil {
 		return Case{}, err
@@ -181,12 +190,12 @@ func (a *Admission) Restore(ctx context.Context, decision, reason, actor string)
 	a.forget(c.pseudonym)
 	changed, err := a.change(ctx, c.pseudonym, c.stored(), "", event{Node: a.audit.Node(), Entry: entry})
 	if err != nil {
-		a.log.Warn("a restoration waits for redis; this node heeds it already", "decision", decision, "err", err)
+		a.log.Warn("a restoration waits for redis; this node heeds it already", "decision", c.Decision, "err", err)
 	}
 	if !changed { // or the measure is not in Redis: the others learn of its end all the same
 		a.owe()
 	}
-	a.log.Info("measure restored", "decision", decision, "actor", actor)
+	a.log.Info("measure lifted", "decision", c.Decision, "state", c.State, "actor", actor)
 	return c, nil
 }
 

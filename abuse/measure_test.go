@@ -324,7 +324,7 @@ func TestNodesCopyEachOther(t *testing.T) {
 				t.Errorf("chain of %s: %v", n.chain.Node(), got)
 			}
 		}
-		ledger, _, err := replay(two.chain)
+		ledger, _, _, err := replay(two.chain)
 		if err != nil || ledger[c.Decision].State != Restored {
 			t.Errorf("replay: %+v, %v", ledger[c.Decision], err)
 		}

@@ -368,7 +368,7 @@ func TestAManagerConfirmsWithoutAChain(t *testing.T) {
 	third.sync()
 	a.sync()
 	a.expect("c3", session.Admit).Lease.Release()
-	if _, confirmed, err := replay(b.chain); err != nil || confirmed != b.build.generation {
+	if _, _, confirmed, err := replay(b.chain); err != nil || confirmed != b.build.generation {
 		t.Errorf("replay: confirmed %q, %v", confirmed, err)
 	}
 }

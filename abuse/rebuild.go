@@ -111,6 +111,7 @@ func (a *Admission) publish(ctx context.Context, now time.Time) error {
 			}
 		}
 	}
+	events = append(events, a.untold(now)...)
 	a.mu.Unlock()
 	for _, e := range events {
 		if e.Entry.Act == actSet {

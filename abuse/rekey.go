@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -64,6 +66,9 @@ func (a *Admission) repseudonym(now time.Time) {
 		if now.Before(c.Until) {
 			a.rename(c)
 		}
+	}
+	for _, id := range slices.Collect(maps.Keys(a.dockets.byID)) {
+		a.renameDocket(id)
 	}
 }
 

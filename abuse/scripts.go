@@ -10,7 +10,8 @@ import (
 //
 //	hotline:abuse:{p}:leases   zset  call@node by the end of its lease, in ms of Redis TIME
 //	hotline:abuse:{p}:live     hash  call@node -> "ivr queue talk", ms so far, of the calls with a lease
-//	hotline:abuse:{p}:counted  hash  call -> "start answered ended", ms, of the latest counted calls
+//	hotline:abuse:{p}:counted  hash  call -> "start answered ended outcome agent evidence waiting occupancy" of
+//	                                 the latest counted calls, times in ms; evidence is "none" or "-"
 //
 // Keys of all measures; there are few, and one hash lets one script change any with its event:
 //
@@ -106,7 +107,7 @@ return {place, redis.call('HVALS', KEYS[3]), redis.call('HVALS', KEYS[2])}
 // repetition changes nothing.
 //
 //	KEYS     counted
-//	ARGV     call id, "start answered ended" in ms, how many are kept, ms for which they are kept
+//	ARGV     call id, what is kept of it as above, how many are kept, ms for which they are kept
 //	returns  how many are kept now
 //	cost     O(counted^2) at worst, normally O(counted)
 const countSource = `

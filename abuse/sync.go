@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -37,7 +38,7 @@ func (a *Admission) Sync(ctx context.Context) error {
 	defer a.syncing.Unlock()
 	now := a.now()
 	// Keys and chain are files: that they fail is no reason to let the copy grow old.
-	files := errors.Join(a.turnKeys(ctx, now), a.expire(ctx, now))
+	files := errors.Join(a.turnKeys(ctx, now), a.expire(ctx, now), a.lapse(ctx, now))
 	if !a.keys.ready() {
 		return files
 	}
@@ -111,6 +112,9 @@ func (a *Admission) copyMessage(ctx context.Context, msg redis.XMessage) error {
 	if e.Entry.Act == actConfirmed {
 		return a.copyConfirmation(ctx, msg.ID, e)
 	}
+	if strings.HasPrefix(e.Entry.Act, actMatter) {
+		return a.copyAct(ctx, msg.ID, e)
+	}
 	if !validDecision.MatchString(e.Entry.Detail["decision"]) {
 		a.log.Error("an event of the stream of measures names no decision; it is passed over", "id", msg.ID)
 		return nil
@@ -128,7 +132,10 @@ func (a *Admission) copyMessage(ctx context.Context, msg redis.XMessage) error {
 }
 
 // validDecision keeps what comes from outside from naming a file elsewhere.
-var validDecision = regexp.MustCompile(`^[0-9]{8}-[0-9]{4}$`)
+var (
+	validDecision = regexp.MustCompile(`^[0-9]{8}-[0-9]{4}$`)
+	validSubject  = regexp.MustCompile(`^[0-9a-f]{32}$`)
+)
 
 func (a *Admission) copyEvent(ctx context.Context, id string, e event) error {
 	decision := e.Entry.Detail["decision"]

@@ -71,6 +71,7 @@ type Deps struct {
 	Intake     Intake
 	Journal    Journal
 	Desk       Desk
+	Conduct    Conduct                           // the book of Article 29; nil keeps none
 	CallBacks  CallBacks                         // the ledger of callers who are owed a call; nil keeps none
 	Seal       func(call.Number) []byte          // seals a number in a checkpoint; nil leaves it out
 	Open       func([]byte) (call.Number, error) // opens what Seal made
@@ -89,6 +90,7 @@ type Manager struct {
 	calls    map[string]*story
 	watchers map[chan struct{}]struct{}
 	cut      map[string]call.Checkpoint // by the caller's leg; see [Manager.Cut]
+	pledges  map[string]pledge          // by the caller's leg; see [Manager.Pledge]
 	exit     exit
 	calling  int // callers who are called back
 }
@@ -103,6 +105,7 @@ func New(cfg Config, d Deps) (*Manager, error) {
 		calls:    map[string]*story{},
 		watchers: map[chan struct{}]struct{}{},
 		cut:      map[string]call.Checkpoint{},
+		pledges:  map[string]pledge{},
 		exit:     newExit(),
 	}
 	m.ledger.m = m
@@ -285,7 +288,7 @@ func (m *Manager) Emergency(_ context.Context, callID, by string, svc Service) e
 	if st := s.snapshot().Stage; st != StageTalk && st != StageService {
 		return ErrNotInTalk
 	}
-	return m.order(callID, by, order{kind: orderEmergency, by: by, service: svc})
+	return m.order(callID, by, order{kind: orderEmergency, by: by, service: svc, at: time.Now()})
 }
 
 // Hangup ends a call. By is its agent, or a supervisor: whoever asks for it has checked that the person

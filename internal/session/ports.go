@@ -102,6 +102,7 @@ type CallOutcome struct {
 	Ended    time.Time
 	Agent    string
 	Topic    string // a declared surge topic, which never counts
+	Evidence string // "recorded" or "none"
 }
 
 // Outcome is what a call was: a closed set shared by CDR, counters and console.
@@ -227,6 +228,9 @@ type Queue interface {
 	// Enter puts a caller in a queue. It fails with ErrQueueFull or ErrNoQueue; with the store away
 	// the node queues locally and Enter still succeeds.
 	Enter(ctx context.Context, e QueueEntry) (Ticket, error)
+	// Resume holds a talk of an earlier process, by the identity that its entry had, with its agent: neither is
+	// offered to others until Complete.
+	Resume(ctx context.Context, e QueueEntry, o Offer) (Ticket, error)
 }
 
 // The errors of a queue.

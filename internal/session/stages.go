@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/hotline12345/gateway/internal/call"
@@ -116,6 +117,9 @@ func (s *story) notice(ctx context.Context) error {
 // leave records what a suspended caller has to say, marked with its kind; the hand-over carries it.
 func (s *story) leave(ctx context.Context, kind string) error {
 	s.flow.Data = map[string]string{"left": kind}
+	if kind == "appeal" {
+		s.appeal(ctx)
+	}
 	if err := s.say(ctx, false, "leave_msg", "beep"); err != nil {
 		return err
 	}
@@ -129,6 +133,19 @@ func (s *story) leave(ctx context.Context, kind string) error {
 		done = "appeal_done"
 	}
 	return s.say(ctx, false, done)
+}
+
+// appeal lays the caller's appeal before the agency, before anything is said for it: who hangs up in the
+// message has appealed all the same.
+func (s *story) appeal(ctx context.Context) {
+	if s.m.Conduct == nil {
+		return
+	}
+	err := s.m.Conduct.Appeal(context.WithoutCancel(ctx), s.verdict.Measure.Decision, s.id)
+	if err != nil {
+		s.log.Error("an appeal was not recorded; it is in the recording alone", "err", err)
+	}
+	s.note("appeal", s.verdict.Measure.Decision, map[string]string{"recorded": strconv.FormatBool(err == nil)})
 }
 
 // transfer sends the caller where the flow says and stays between the two.

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -42,6 +41,7 @@ type story struct {
 	reason  call.EndReason
 	urgent  bool          // the urgent hand-over has gone
 	offer   *Offer        // the agent who took the call last
+	far     string        // the leg of the agent who talks
 	ticket  Ticket        // whose Complete is due
 	outcome Outcome       // what the line itself knows of the call
 	flow    FlowExit      // the last exit of the flow
@@ -57,6 +57,10 @@ type order struct {
 	kind    orderKind
 	by      string
 	service Service
+	at      time.Time   // with orderEmergency: when it was asked for
+	conduct ConductKind // with orderConduct
+	clause  string      // of a reminder
+	played  bool        // by a recording
 }
 
 type orderKind int
@@ -65,7 +69,8 @@ const (
 	orderFinish orderKind = iota
 	orderEmergency
 	orderHangup
-	orderKeep // write what the agent entered into the checkpoint
+	orderKeep    // write what the agent entered into the checkpoint
+	orderConduct // an act of Article 29
 )
 
 // begin makes the story of a call and shows it.
@@ -215,9 +220,8 @@ func (s *story) screenRequest() ScreenRequest {
 // served is the ordinary way of an answered call. It returns an *errDanger when the caller pressed
 // the emergency key, and the leg's cause when it ended.
 func (s *story) served(ctx context.Context, from *call.Checkpoint) error {
-	if from != nil && (Stage(from.Stage) == StageQueue || Stage(from.Stage) == StageRing || Stage(from.Stage) == StageTalk) {
-		s.placed = from.Placed
-		return s.queued(ctx, QueueEntry{Queue: cmp.Or(from.Queue, s.m.cfg.DefaultQueue), Language: from.Language})
+	if from != nil {
+		return s.goesOn(ctx, from)
 	}
 	if s.info.Reserve {
 		return s.reserve(ctx)
@@ -301,12 +305,13 @@ func (s *story) checkpoint() {
 	v := s.snapshot()
 	c := call.Checkpoint{CallID: s.id, LegID: s.leg.Info().ID, Stage: string(v.Stage), FlowNode: v.Node,
 		Language: v.Language, Agent: v.Agent, At: v.Since, Trunk: v.Trunk, Called: v.Called, Identity: v.Identity,
-		Caller: s.seal(), Started: v.Started, Queue: v.Queue, Placed: s.placed, Owed: s.owed}
+		Caller: s.seal(), Started: v.Started, Queue: v.Queue, Placed: s.placed, Owed: s.owed, AgentLeg: s.far, Emergency: s.cdr.Emergency}
 	if s.task != nil && s.cdr.Answered.IsZero() {
 		c.CallBack = s.task.ID
 	}
 	if s.ticket != nil {
 		c.QueueEntry = s.ticket.Entry()
+		c.Offer = s.pledge()
 	}
 	if rec := s.recording(); rec != nil {
 		c.Recording = rec.ID()

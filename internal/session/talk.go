@@ -11,11 +11,15 @@ import (
 // parties are the legs that talk with the caller; either may be nil.
 type parties struct {
 	agent, service call.Leg
+	bridge         call.Bridge // that joins them already; nil for none
 }
 
 // talk joins the caller and an agent. Again means that the agent's leg broke, and the caller waits on.
-func (s *story) talk(ctx context.Context, o Offer, agent call.Leg) (again bool, err error) {
+func (s *story) talk(ctx context.Context, o Offer, p parties) (again bool, err error) {
+	agent := p.agent
 	defer s.hangup(agent) // whatever happens, a panic included
+	s.far = agent.Info().ID
+	defer func() { s.far = "" }()
 	defer s.pad.set(keysHeeded)()
 	s.dropOrders()
 	s.phase(PhaseTalk)
@@ -26,10 +30,10 @@ func (s *story) talk(ctx context.Context, o Offer, agent call.Leg) (again bool, 
 	s.update(func(v *View) { v.Position = 0 })
 	s.stage(StageTalk, 0)
 	s.record("talk") // before anybody speaks
-	if s.m.cfg.AnnounceAgent {
+	if s.m.cfg.AnnounceAgent && p.bridge == nil {
 		s.beside(func() error { s.announce(agent, o); return nil })
 	}
-	err = s.converse(ctx, parties{agent: agent})
+	err = s.converse(ctx, p)
 	stats := agent.Stats()
 	s.cdr.AgentLeg = &stats
 	why, lost := broke(agent)
@@ -119,9 +123,12 @@ type summoned struct {
 
 // converse keeps the parties joined until the caller has gone or nobody is left to talk to.
 func (s *story) converse(ctx context.Context, p parties) error {
-	bridge, err := s.m.Switch.Bridge(ctx, s.id)
-	if err != nil {
-		return err
+	bridge := p.bridge
+	if bridge == nil {
+		var err error
+		if bridge, err = s.m.Switch.Bridge(ctx, s.id); err != nil {
+			return err
+		}
 	}
 	c := &conversation{story: s, bridge: bridge, p: p, summons: make(chan summoned, 1)}
 	defer c.close()
@@ -184,8 +191,9 @@ func (c *conversation) next(ctx context.Context) error {
 	case <-serviceGone:
 		return c.serviceLeft()
 	case d := <-agentKeys:
-		if svc, ok := c.keys.press(d); ok {
-			c.bring(ctx, svc, d.At)
+		if o, ok := c.keys.press(d); ok {
+			o.by = c.snapshot().Agent
+			return c.obey(ctx, o)
 		}
 	case e := <-agentEvents:
 		c.held(e)
@@ -252,7 +260,9 @@ func (c *conversation) held(e call.Event) {
 func (c *conversation) obey(ctx context.Context, o order) error {
 	switch o.kind {
 	case orderEmergency:
-		c.bring(ctx, o.service, time.Now())
+		c.bring(ctx, o.service, o.at)
+	case orderConduct:
+		c.conducted(o)
 	case orderHangup:
 		c.reason = call.EndLine
 		if o.by == c.snapshot().Agent {
@@ -310,7 +320,8 @@ func (c *conversation) arrived(got summoned) error {
 	}
 }
 
-// agentKeys are the feature codes of an agent in talk: *0 and 1 to 4 brings a service.
+// agentKeys are the feature codes of an agent in talk: *0 and 1 to 4 brings a service, *2 and 1 to 9 is an act
+// of Article 29.
 type agentKeys struct {
 	run  string
 	last time.Time
@@ -320,22 +331,27 @@ type agentKeys struct {
 // for a key that is pressed much later.
 const codeGap = 5 * time.Second
 
-func (k *agentKeys) press(d call.Digit) (Service, bool) {
+func (k *agentKeys) press(d call.Digit) (order, bool) {
 	late := d.At.Sub(k.last) > codeGap
 	k.last = d.At
 	if d.Key == '*' || late {
 		k.run = string(d.Key)
-		return "", false
+		return order{}, false
 	}
 	k.run += string(d.Key)
 	if len(k.run) < 3 {
-		return "", false
+		return order{}, false
 	}
 	run := k.run
 	k.run = ""
-	if run[:2] != "*0" {
-		return "", false
+	switch run[:2] {
+	case "*0":
+		svc := serviceOf(run[2])
+		return order{kind: orderEmergency, service: svc, at: d.At}, svc != ""
+	case "*2":
+		o, ok := conductCodes[run[2]]
+		o.kind = orderConduct
+		return o, ok
 	}
-	svc := serviceOf(run[2])
-	return svc, svc != ""
+	return order{}, false
 }

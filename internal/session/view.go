@@ -55,6 +55,7 @@ type View struct {
 	Alert     bool          `json:"alert"`    // the caller pressed the emergency key
 	Evidence  string        `json:"evidence"` // "" while there is nothing to record, "recorded", or "none" when it failed
 	Facts     Facts         `json:"facts"`
+	Standing  Standing      `json:"standing,omitzero"` // under Article 29, once an agent has noted something
 }
 
 // Kind is one of the five kinds of request of Art. 6.

@@ -132,6 +132,9 @@ func (s *story) wrapUp() {
 			if o.kind == orderFinish {
 				return
 			}
+			if o.kind == orderConduct {
+				s.conducted(o)
+			}
 			s.checkpoint()
 		case <-over.C:
 			return
@@ -158,8 +161,7 @@ func (s *story) settle(ctx context.Context) {
 	kept := s.handOver(ctx)
 	outcome := s.finalOutcome()
 	if s.task == nil { // a call that the line placed counts for nothing
-		s.m.Screener.Count(ctx, CallOutcome{CallID: s.id, Caller: s.info.Caller, Identity: s.info.Identity,
-			Outcome: outcome, Started: s.info.At, Answered: s.answeredByAgent(), Ended: s.cdr.Ended, Agent: s.cdr.Agent})
+		s.m.Screener.Count(ctx, s.outcomeNow())
 	}
 	s.cdr.Outcome, s.cdr.EndReason, s.cdr.Language = string(outcome), string(s.reason), s.snapshot().Language
 	s.cdr.CallerLeg = s.leg.Stats()
