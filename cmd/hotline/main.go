@@ -40,7 +40,7 @@ func root() *cobra.Command {
 	cmd.PersistentFlags().StringVar(&o.config, "config", "", "configuration file; without one, the embedded default")
 	cmd.PersistentFlags().StringArrayVar(&o.sets, "set", nil, "override a setting: path=value (repeatable)")
 	cmd.AddCommand(serveCmd(o), demoCmd(o), configCmd(o), flowCmd(o), doctorCmd(o), callCmd(o), queueCmd(o), agentCmd(o),
-		callBackCmd(o), nodeCmd(o), abuseCmd(o), recordingCmd(o), auditCmd(o), intakeCmd(o), staffCmd(o))
+		callBackCmd(o), nodeCmd(o), abuseCmd(o), recordingCmd(o), auditCmd(o), intakeCmd(o), staffCmd(o), emergencyCmd())
 	return cmd
 }
 
