@@ -10,7 +10,9 @@
 // A session has two locks and no more: rx for what arrives, tx for what leaves. rx is never taken
 // while tx is held, and no two sessions' tx locks are held together. tx is held while a packet is
 // written, so that the order on the wire is the order of the sequence numbers; a UDP write does not
-// wait for the peer.
+// wait for the peer. Where many packets go by one system call, tx is held while one is put with the
+// others; a wheel and a watcher send within a millisecond or two of that, so that two packets may change
+// places where a relay takes over from a prompt, and nowhere else.
 //
 // Deviations: comfort noise (RFC 3389) is accepted and not relayed, since the outgoing stream fills
 // every pause with silence by itself. RTCP from the locked peer counts as a sign of life beside
