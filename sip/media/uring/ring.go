@@ -226,14 +226,17 @@ func (r *Ring) read(fd int, mem []byte, id uint64) bool {
 // Cancel ends the request that has an id. The completion of the cancel itself has the id 0.
 func (r *Ring) Cancel(id uint64) bool { return r.ask(request{op: opCancel, fd: -1, addr: id}) }
 
-// Submit tells the kernel what was asked. Packets are sent when it returns.
+// Submit tells the kernel what was asked. Packets are sent when it returns. What the kernel has no room for yet
+// is kept for the next time.
 func (r *Ring) Submit() error {
 	for r.pending > 0 {
-		n, _, errno := syscall.RawSyscall6(sysEnter, uintptr(r.fd), uintptr(r.pending), 0, 0, 0, 0)
+		n, _, errno := syscall.Syscall6(sysEnter, uintptr(r.fd), uintptr(r.pending), 0, 0, 0, 0)
 		switch errno {
 		case 0:
 			r.pending -= uint32(n)
 		case syscall.EINTR:
+		case syscall.EBUSY, syscall.EAGAIN:
+			return nil
 		default:
 			return fmt.Errorf("io_uring_enter: %w", errno)
 		}
@@ -250,7 +253,7 @@ func (r *Ring) Wait(n int, most time.Duration) error {
 	}
 	_, _, errno := syscall.Syscall6(sysEnter, uintptr(r.fd), 0, uintptr(n), flags, arg, size)
 	switch errno {
-	case 0, syscall.EINTR, syscall.ETIME, syscall.EBUSY, syscall.EAGAIN: // the last two: look at what is done first
+	case 0, syscall.EINTR, syscall.ETIME, syscall.EBUSY, syscall.EAGAIN: // the last two: it has no room yet
 		return nil
 	default:
 		return fmt.Errorf("io_uring_enter: %w", errno)
