@@ -33,7 +33,8 @@ func (s *Switch) Dial(ctx context.Context, to call.Endpoint, o call.DialOptions)
 	s.mu.Unlock()
 	s.work.Add(1)
 	defer s.work.Done()
-	if err := s.api.post(ctx, "/channels", nil, order); err != nil {
+	// An order that is taken back on its way would be carried out: a phone would ring for nobody.
+	if err := s.api.post(context.WithoutCancel(ctx), "/channels", nil, order); err != nil {
 		s.left(l.channel)
 		l.cancel(&call.Ended{Cause: call.CauseFailure, Reason: call.EndSignalling})
 		return nil, s.refused(ctx, err)
