@@ -29,6 +29,9 @@ type crowd struct {
 	desks     map[string]*desk  // by extension
 	voices    map[uint32]*party // by the stream's id
 	registers map[string]chan siptest.Message
+	began     time.Time
+	turned    int64              // how many steps since have had their turn
+	due       map[int64][]*party // whose turn comes with a step; a turn too many does no harm
 	visits    []*visit
 	rings     []*ring
 	faults    []string
@@ -108,7 +111,7 @@ const (
 func newCrowd(t *testing.T) *crowd {
 	t.Helper()
 	c := &crowd{t: t, sound: newSound(t), left: make(chan struct{}), parties: map[string]*party{}, desks: map[string]*desk{},
-		voices: map[uint32]*party{}, registers: map[string]chan siptest.Message{}}
+		voices: map[uint32]*party{}, registers: map[string]chan siptest.Message{}, began: time.Now(), due: map[int64][]*party{}}
 	for _, conn := range []**net.UDPConn{&c.trunk, &c.phone} {
 		u, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 		if err != nil {
@@ -188,7 +191,7 @@ func (c *crowd) handle(conn *net.UDPConn, m siptest.Message) {
 	}
 }
 
-// turn does what is due.
+// turn does what is due. Nobody is looked at for whom nothing is: most of a large crowd waits.
 func (c *crowd) turn() {
 	tick := time.NewTicker(crowdStep)
 	defer tick.Stop()
@@ -198,12 +201,25 @@ func (c *crowd) turn() {
 			return
 		case now := <-tick.C:
 			c.mu.Lock()
-			for _, p := range c.parties {
-				p.turn(now)
+			for _, id := range c.sound.news() {
+				c.match(c.voices[id])
+			}
+			for n := int64(now.Sub(c.began) / crowdStep); c.turned < n; {
+				c.turned++
+				for _, p := range c.due[c.turned] {
+					p.turn(now)
+				}
+				delete(c.due, c.turned)
 			}
 			c.mu.Unlock()
 		}
 	}
+}
+
+// wake gives a party a turn in the first step after a time.
+func (p *party) wake(at time.Time) {
+	n := max(int64(at.Sub(p.c.began)/crowdStep), p.c.turned) + 1
+	p.c.due[n] = append(p.c.due[n], p)
 }
 
 // desk makes an agent's phone at a gateway. Each talk lasts as long as talk says.
@@ -288,6 +304,7 @@ func (c *crowd) attempt(v *visit) {
 	c.parties[p.call.ID], c.voices[st.id] = p, p
 	v.at, v.party = g, p
 	p.repeat(p.call.Resend)
+	p.wake(p.tried.Add(carrierPatience))
 }
 
 func (p *party) sdp() string {
@@ -307,12 +324,22 @@ func (p *party) aim(sdp string, speak bool) {
 func (p *party) repeat(again func()) {
 	p.again, p.wait, p.tried = again, timerT1, time.Now()
 	p.due = p.tried.Add(p.wait)
+	p.wake(p.due)
+	p.wake(p.tried.Add(timerB))
+}
+
+// hangAt lets this side hang up at a time.
+func (p *party) hangAt(at time.Time) {
+	p.hang = at
+	p.wake(at)
 }
 
 // turn repeats, gives up and hangs up.
 func (p *party) turn(now time.Time) {
 	v := p.visit
 	switch {
+	case p.c.parties[p.call.ID] != p: // over
+		return
 	case (p.again != nil || p.left()) && now.Sub(p.tried) > timerB:
 		p.over("nobody", now)
 		return
@@ -322,12 +349,13 @@ func (p *party) turn(now time.Time) {
 		p.again()
 		p.wait = min(2*p.wait, timerT2)
 		p.due = now.Add(p.wait)
+		p.wake(p.due)
 	}
 	if p.keys != "" && now.After(p.pressed.Add(keyEvery)) {
 		p.call.InfoDigit(p.keys[0])
 		p.keys, p.pressed = p.keys[1:], now
+		p.wake(now.Add(keyEvery))
 	}
-	p.match()
 	if !p.hang.IsZero() && now.After(p.hang) {
 		p.hangup()
 	}
@@ -342,13 +370,17 @@ func (p *party) drop() {
 // left tells whether the carrier went on from a gateway that has not answered since.
 func (p *party) left() bool { return p.dropped && !p.closing }
 
-// match learns from the voices who talks with whom.
-func (p *party) match() {
-	if p.ring == nil || p.ring.answered.IsZero() {
+// match learns from the voices who talks with whom, when a leg hears somebody else than before.
+func (c *crowd) match(p *party) {
+	if p == nil {
 		return
 	}
-	other := p.c.voices[p.stream.hearing().whom]
-	if other == nil || other.visit == nil || other.stream.hearing().whom != p.stream.id {
+	other := c.voices[p.stream.hearing().whom]
+	if p.visit != nil {
+		p, other = other, p
+	}
+	if p == nil || p.ring == nil || p.ring.answered.IsZero() || other == nil || other.visit == nil ||
+		p.stream.hearing().whom != other.stream.id || other.stream.hearing().whom != p.stream.id {
 		return
 	}
 	r, v := p.ring, other.visit
@@ -356,16 +388,17 @@ func (p *party) match() {
 		return
 	}
 	if r.visit != nil {
-		p.c.fault("%s was joined with %s, then with %s", r.desk.extension, r.visit.number, v.number)
+		c.fault("%s was joined with %s, then with %s", r.desk.extension, r.visit.number, v.number)
 	}
 	r.visit = v
 	if v.ring != nil && v.ring.by != "node" { // who lost the agent with a gateway gets another
-		p.c.fault("%s was joined with %s, then with %s", v.number, v.ring.desk.extension, r.desk.extension)
+		c.fault("%s was joined with %s, then with %s", v.number, v.ring.desk.extension, r.desk.extension)
 	}
 	v.ring = r
 	other.hang = time.Time{}              // who talks is not impatient
 	if r.talk > 0 && p.stream.id%2 == 0 { // half of the talks are ended by the caller
-		other.hang, p.hang = p.hang, time.Time{}
+		other.hangAt(p.hang)
+		p.hang = time.Time{}
 	}
 }
 
@@ -461,9 +494,10 @@ func (p *party) accepted(m siptest.Message) {
 	if v.answered.IsZero() {
 		v.answered = m.At
 		if v.patience > 0 {
-			p.hang = m.At.Add(v.patience)
+			p.hangAt(m.At.Add(v.patience))
 		}
 		p.keys = v.keys
+		p.wake(m.At)
 	}
 }
 
@@ -520,7 +554,7 @@ func (c *crowd) called(m siptest.Message) {
 	}
 	r.answered = time.Now()
 	if r.talk > 0 {
-		p.hang = r.answered.Add(r.talk)
+		p.hangAt(r.answered.Add(r.talk))
 	}
 	p.aim(m.Body, true)
 	answer := func() { p.call.Respond(m, 200, p.sdp()) }
