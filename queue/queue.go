@@ -38,6 +38,8 @@ type Deps struct {
 	Store *store.Store
 	// Owns tells whether the phone of an extension is registered at this node. It must not block.
 	Owns func(extension string) bool
+	// Levels tells an agent's queues, for a talk that outlived the last process; nil when none does.
+	Levels func(ctx context.Context, agent string) (map[string]int, error)
 	// Pseudonym is a keyed hash of a number, under which a caller's place is kept for a redial.
 	Pseudonym func(call.Number) string
 	// Seal and Open keep a number in the ledger, which lies in Redis; nil keeps no ledger.

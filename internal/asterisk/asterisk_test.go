@@ -37,6 +37,9 @@ type wire struct {
 	handler chan call.Handler
 }
 
+// holdHz is the tone of the hold prompt.
+const holdHz = 1700
+
 // plan reads the numbers of the tests: a mobile number of eleven digits.
 func plan(raw string) call.Number {
 	n := call.Number{Raw: raw}
@@ -64,7 +67,8 @@ func newWireOn(t *testing.T, ast *asterisktest.Server, prepare func(*Switch)) *w
 	cfg.SoundsDir = filepath.Join(ast.Dir, "sounds")
 	cfg.Trunks = []Trunk{{Name: "carrier", Endpoint: "carrier", Trusted: true, Carrier: true, Caller: "12345"}}
 	sw, err := New(cfg, Deps{Log: slog.New(slog.NewTextHandler(testLog{t}, nil)), Registerer: prometheus.NewPedanticRegistry(), Node: "n1", Parse: plan,
-		Own: func(n call.Number) bool { return n.Raw == "12345" }})
+		Own:  func(n call.Number) bool { return n.Raw == "12345" },
+		Hold: func() []*call.Clip { return []*call.Clip{calltest.Clip("hold", holdHz, 2*time.Second)} }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,8 +93,9 @@ func over(t *testing.T, ast *asterisktest.Server) (*wire, *cable) {
 	}
 	c := newCable(t, u.Host)
 	u.Host = c.listener.Addr().String()
-	behind := *ast
-	behind.URL = u.String()
+	behind, inner := *ast, *ast.Server
+	inner.URL = u.String()
+	behind.Server = &inner
 	return newWireOn(t, &behind, func(s *Switch) { s.cfg.LostAfter = 5 * time.Second }), c
 }
 
@@ -186,16 +187,26 @@ func TestAsteriskIsKilled(t *testing.T) {
 	ended(<-legs)
 }
 
-// TestAdoptEndsTheFarSide leaves a caller and an agent's phone in Asterisk, as a killed gateway does: the next
-// one takes the caller up and hangs the phone up, since the caller goes on in the queue.
-func TestAdoptEndsTheFarSide(t *testing.T) {
+// TestATalkOutlivesTheGateway leaves a caller and an agent joined in Asterisk, as a killed gateway does: they go on
+// talking, the next gateway finds them joined, and parts them when it is told to. A caller whom the killed gateway had
+// told something hears the hold prompt after it.
+func TestATalkOutlivesTheGateway(t *testing.T) {
 	ast := asterisktest.Start(t, "n1", "127.0.0.1:9")
 	dead, cable := over(t, ast)
 	legs := make(chan call.Leg, 1)
-	dead.handler <- keeps(legs)
-	caller := dead.Call(call.Info{Caller: plan("13800138000"), Called: "12345"})
-	<-caller.Answered()
-	first := <-legs
+	dead.handler <- func(ctx context.Context, leg call.Leg, _ *call.Checkpoint) {
+		if leg.Answer(ctx) == nil {
+			legs <- leg
+			<-leg.Context().Done()
+		}
+	}
+	talks, told := dead.Call(call.Info{Caller: plan("13800138000"), Called: "12345"}), dead.Call(call.Info{Caller: plan("13800138001"), Called: "12345"})
+	<-talks.Answered()
+	<-told.Answered()
+	first, second := <-legs, <-legs
+	if first.Info().Caller.Raw != "13800138000" {
+		first, second = second, first
+	}
 	agent := dead.Phone("1001")
 	go func() {
 		agent.Rung()
@@ -214,19 +225,43 @@ func TestAdoptEndsTheFarSide(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := second.Play(t.Context(), calltest.Clip("word", 900, 200*time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if got := calltest.Share(told.Listen(restSilence + time.Second)[restSilence/time.Second*call.Rate:], holdHz); got > 0.1 {
+		t.Errorf("the caller hears %.2f of the hold prompt while the gateway lives", got)
+	}
 	cable.set(true)
-	w := newWireOn(t, ast, func(s *Switch) {
-		err := s.Adopt(t.Context(), func(id string) (*call.Checkpoint, bool) { return &call.Checkpoint{LegID: id}, id == first.Info().ID })
+	if got := calltest.Share(told.Listen(restSilence + time.Second)[restSilence/time.Second*call.Rate:], holdHz); got < 0.5 {
+		t.Errorf("the caller hears %.2f of the hold prompt while the gateway is away", got)
+	}
+	agent.Speak(1100)
+	if got := calltest.Share(talks.Listen(time.Second)[call.Rate/4:], 1100); got < 0.9 {
+		t.Errorf("the caller hears %.2f of the agent while the gateway is away", got)
+	}
+	next := newWireOn(t, ast, func(s *Switch) {
+		err := s.Adopt(t.Context(), func(id string) (*call.Checkpoint, bool) { return &call.Checkpoint{LegID: id}, id != far.Info().ID })
 		if err != nil {
 			t.Fatal(err)
 		}
 	})
-	w.handler <- keeps(legs)
-	leg := <-legs
-	<-agent.Ended()
-	if got := calltest.Share(caller.Listen(900 * time.Millisecond)[call.Rate/4:], 500); got < 0.5 {
-		t.Errorf("the caller, taken up, hears %.2f of the music", got)
+	taken := make(chan []call.Leg, 2)
+	next.handler <- func(_ context.Context, leg call.Leg, _ *call.Checkpoint) {
+		if bridge, with := next.sw.Rejoin(leg); bridge != nil {
+			taken <- append(with, leg)
+		}
+		_ = leg.Loop(leg.Context(), calltest.Clip("music", 500, 2*time.Second))
+		<-leg.Context().Done()
 	}
-	caller.Hang()
-	ended(leg)
+	joined := <-taken
+	if len(joined) != 2 || joined[0].Info().ID != far.Info().ID || joined[0].Info().Extension != "1001" {
+		t.Fatalf("joined are %v", joined)
+	}
+	if err := joined[0].Hangup(t.Context(), call.CauseNormal); err != nil {
+		t.Error(err)
+	}
+	<-agent.Ended()
+	talks.Hang()
+	told.Hang()
+	ended(joined[1])
 }

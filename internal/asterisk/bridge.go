@@ -83,12 +83,16 @@ func (b *bridge) Add(cl call.Leg, m call.Member) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	ctx, cancel := b.sw.bounded()
+	defer cancel()
 	was := b.members[l]
 	if was != nil && was.held == nil && was.Member == m {
 		return nil
 	}
-	ctx, cancel := b.sw.bounded()
-	defer cancel()
+	if was != nil && was.held == nil && was.Role == m.Role { // nobody hears the difference but who whispers
+		was.Member = m
+		return b.whispers(ctx)
+	}
 	if was != nil {
 		b.out(ctx, l, was)
 	} else {
@@ -103,6 +107,13 @@ func (b *bridge) Add(cl call.Leg, m call.Member) error {
 	return b.whispers(ctx)
 }
 
+// enlist makes a leg that is in Asterisk's bridge already a member.
+func (b *bridge) enlist(l *leg) {
+	l.bridged.Store(true)
+	b.members[l] = &member{Member: call.Member{Role: call.Talk}}
+	context.AfterFunc(l.ctx, func() { b.gone(l) })
+}
+
 // in joins a leg in its role; b.mu is held.
 func (b *bridge) in(ctx context.Context, l *leg, m *member) error {
 	if m.Role == call.Whisper {
@@ -115,6 +126,7 @@ func (b *bridge) in(ctx context.Context, l *leg, m *member) error {
 	if err := direction(ctx, l.channel); err != nil {
 		return err
 	}
+	l.bridged.Store(true)
 	return l.between(ctx, func() error { return b.sw.join(ctx, b.id, l.channel) })
 }
 
@@ -138,6 +150,7 @@ func (b *bridge) out(ctx context.Context, l *leg, m *member) {
 	default:
 		b.note(l, l.between(ctx, func() error { return b.sw.part(ctx, b.id, l.channel) }))
 	}
+	l.bridged.Store(false)
 }
 
 func (b *bridge) note(l *leg, err error) {
@@ -170,6 +183,7 @@ func (b *bridge) whispers(ctx context.Context) error {
 }
 
 func (b *bridge) whisper(ctx context.Context, l *leg, m *member, staff []*leg) error {
+	l.bridged.Store(true)
 	m.whisp = b.sw.bridgeID()
 	if err := b.sw.makeBridge(ctx, m.whisp, "whisper"); err != nil {
 		return err
@@ -272,6 +286,7 @@ func (b *bridge) Close() error {
 	defer cancel()
 	for l, m := range b.members {
 		delete(b.members, l)
+		l.bridged.Store(false)
 		if m.held != nil {
 			m.held()
 		}

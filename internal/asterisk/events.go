@@ -27,13 +27,14 @@ const (
 // listen follows Asterisk's events until ctx ends, connecting anew whenever the connection is lost.
 func (s *Switch) listen(ctx context.Context) {
 	retry := firstRetry
-	away := time.Now()
+	away, never := time.Now(), true
 	for ctx.Err() == nil {
 		err := s.connection(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if s.up.Swap(false) {
+		if s.up.Swap(false) || never {
+			never = false
 			s.metrics.connected.Set(0)
 			s.log.Warn("asterisk: no events; calls go on there, and are compared when it is back", "err", err)
 			away, retry = time.Now(), firstRetry

@@ -30,14 +30,17 @@ type leg struct {
 	progress func(step call.Progress) // of a call that we place; nil otherwise
 
 	asked   atomic.Bool // of Asterisk; a call that we place is not there before
-	playing sync.Mutex  // held while one playback takes the place of another; guards rounds
+	bridged atomic.Bool // hears a bridge
+	adopted bool        // of an earlier process
+	playing sync.Mutex  // held while one playback takes the place of another; guards rounds and rest
 	rounds  int         // of playbacks
+	rest    string      // the playback behind the others; see hold.go
 
 	mu       sync.Mutex
 	answered bool
 	media    bool
 	play     *playback
-	bridge   *bridge
+	joined   *together   // until the handler asks
 	closing  *call.Ended // by us; the hang-up is on its way
 	stats    call.MediaStats
 }

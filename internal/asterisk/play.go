@@ -116,12 +116,17 @@ func (l *leg) ask(ctx context.Context, p *playback) error {
 	l.sw.mu.Lock()
 	l.sw.plays[p.id] = p.over
 	l.sw.mu.Unlock()
-	err := l.sw.api.post(ctx, "/channels/"+l.channel+"/play/"+p.id, nil, map[string]any{"media": p.media})
-	if err != nil {
+	if err := l.queue(ctx, p.id, p.media); err != nil {
 		l.sw.played(p.id)
 		return l.cause(err)
 	}
-	return nil
+	return l.lay(ctx)
+}
+
+// queue puts a playback behind those that Asterisk has for the leg.
+func (l *leg) queue(ctx context.Context, id string, media []string) error {
+	// An order that is taken back on its way would be carried out, and nobody would know.
+	return l.sw.api.post(context.WithoutCancel(ctx), "/channels/"+l.channel+"/play/"+id, nil, map[string]any{"media": media})
 }
 
 // between does what Asterisk does on a channel only when it plays nothing, such as a move to a bridge. What
@@ -132,6 +137,9 @@ func (l *leg) between(ctx context.Context, do func() error) error {
 	l.mu.Lock()
 	p := l.play
 	l.mu.Unlock()
+	if err := l.lift(ctx); err != nil {
+		return err
+	}
 	if p == nil || !l.sw.interrupt(p.id) {
 		return do()
 	}
@@ -160,6 +168,9 @@ func (l *leg) playback(round int) string { return l.channel + "-play-" + strconv
 func (l *leg) quiet(ctx context.Context) {
 	for round := range playbackNames {
 		l.sw.drop(ctx, "/playbacks/"+l.playback(round))
+	}
+	for round := range restNames {
+		l.sw.drop(ctx, "/playbacks/"+l.resting(round))
 	}
 }
 

@@ -41,9 +41,11 @@ type Deps struct {
 	// OnPhone is told when an extension's phone registered at Asterisk, or is there no more. It must not block,
 	// and may be nil.
 	OnPhone func(extension string, here bool)
+	// Hold is what callers hear when this process has gone and nothing else is played to them; nil is silence.
+	Hold func() []*call.Clip
 }
 
-// Switch is the backend. It implements [call.Switch] and [call.Adopter].
+// Switch is the backend. It implements [call.Switch] and [call.Rejoiner].
 type Switch struct {
 	cfg     Config
 	deps    Deps
@@ -52,6 +54,9 @@ type Switch struct {
 	api     *api
 	metrics *metrics
 	sounds  *sounds
+
+	restOnce sync.Once
+	rest     []*call.Clip // see hold.go
 
 	up    atomic.Bool   // the event connection stands
 	ready func()        // closes first
@@ -70,10 +75,7 @@ type Switch struct {
 	work     sync.WaitGroup
 }
 
-var (
-	_ call.Switch  = (*Switch)(nil)
-	_ call.Adopter = (*Switch)(nil)
-)
+var _ call.Switch = (*Switch)(nil)
 
 // New makes a switch. It connects to nothing, and makes the directory of the prompts.
 func New(cfg Config, deps Deps) (*Switch, error) {
@@ -114,6 +116,7 @@ func (s *Switch) Serve(ctx context.Context, h call.Handler) error {
 	beside.Go(func() { s.listen(run) })
 	beside.Go(func() { s.sample(run) })
 	beside.Go(func() { s.follow(run) })
+	beside.Go(func() { s.rewind(run) })
 	<-ctx.Done()
 	s.mu.Lock()
 	s.draining = true
@@ -123,15 +126,6 @@ func (s *Switch) Serve(ctx context.Context, h call.Handler) error {
 	stop()
 	beside.Wait()
 	s.api.http.CloseIdleConnections()
-	return nil
-}
-
-// Adopt makes the next connection take up the calls of an earlier process: load gives the checkpoint of a
-// leg. It is called before Serve.
-func (s *Switch) Adopt(_ context.Context, load func(legID string) (*call.Checkpoint, bool)) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.load = load
 	return nil
 }
 
@@ -255,7 +249,11 @@ func (s *Switch) handle(l *leg, h call.Handler, from *call.Checkpoint) {
 			ended = call.Ended{Cause: call.CauseFailure, Reason: call.EndFault}
 		}
 		l.end(context.Background(), ended)
+		l.partAll()
 	}()
+	if l.adopted {
+		l.quiet(l.ctx)
+	}
 	if err := s.mark(l); err != nil && l.ctx.Err() == nil {
 		l.log.Warn("asterisk: a call is not marked, so a restart could not take it up", "err", err)
 	}

@@ -46,6 +46,14 @@ type Adopter interface {
 	Adopt(ctx context.Context, load func(legID string) (*Checkpoint, bool)) error
 }
 
+// Rejoiner is an Adopter whose bridges outlive the gateway's process as well: a talk goes on while it is away.
+type Rejoiner interface {
+	Adopter
+	// Rejoin returns the bridge that joined an adopted leg with others, and their legs, once; they are the
+	// caller's to keep or to end. Of a leg that stood alone the bridge is nil.
+	Rejoin(leg Leg) (Bridge, []Leg)
+}
+
 // Leg is one party's end of a call.
 //
 // Its methods may be called from any goroutine. Each that blocks ends early when its ctx or the
@@ -200,7 +208,17 @@ type DialOptions struct {
 	OnProgress func(Progress)
 	// Emergency lets the leg pass every cap of its trunk.
 	Emergency bool
+	// Exclusive rings an extension only when it is in no other call, another of this Token apart: else Dial fails at
+	// once with a DialError of an *Engaged. A backend that does not know the phones' calls takes no notice.
+	Exclusive bool
 }
+
+// Engaged is why an exclusive Dial was refused: the extension rings or talks already.
+type Engaged struct {
+	Token string // of that call; "" when it has none
+}
+
+func (e *Engaged) Error() string { return "the extension is in another call" }
 
 // Progress is a step of a call that is being placed.
 type Progress string
@@ -232,17 +250,19 @@ func (e *DialError) Unwrap() error { return e.Err }
 
 // Checkpoint is where a call stands at the edge of a stage: enough to go on from there.
 type Checkpoint struct {
-	CallID     string    `json:"call_id"`
-	LegID      string    `json:"leg_id"`
-	Stage      string    `json:"stage"`
-	FlowNode   string    `json:"flow_node,omitempty"`
-	Language   string    `json:"language,omitempty"`
-	QueueEntry string    `json:"queue_entry,omitempty"`
-	Agent      string    `json:"agent,omitempty"`
-	AgentLeg   string    `json:"agent_leg,omitempty"`
-	Bridge     string    `json:"bridge,omitempty"`
-	Recording  string    `json:"recording,omitempty"`
-	At         time.Time `json:"at"`
+	CallID     string `json:"call_id"`
+	LegID      string `json:"leg_id"`
+	Stage      string `json:"stage"`
+	FlowNode   string `json:"flow_node,omitempty"`
+	Language   string `json:"language,omitempty"`
+	QueueEntry string `json:"queue_entry,omitempty"`
+	Agent      string `json:"agent,omitempty"`
+	AgentLeg   string `json:"agent_leg,omitempty"`
+	// Offer is the queue's word by which the agent of a talk has the call.
+	Offer     []byte    `json:"offer,omitempty"`
+	Emergency string    `json:"emergency,omitempty"` // the service that a caller in danger is helped by
+	Recording string    `json:"recording,omitempty"`
+	At        time.Time `json:"at"`
 	// Trunk, Called, Identity, Started and the sealed number of the caller are those of the call.
 	Trunk    string    `json:"trunk,omitempty"`
 	Called   string    `json:"called,omitempty"`

@@ -144,7 +144,7 @@ func (s *story) introduced(ctx context.Context, o Offer, agent call.Leg, music *
 		return true, nil
 	}
 	discard(agent.Digits()) // what was pressed while nobody listened
-	return s.talk(ctx, o, agent)
+	return s.talk(ctx, o, parties{agent: agent})
 }
 
 // givenUp is the end of an attempt that somebody ended before the caller answered.

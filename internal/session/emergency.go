@@ -46,6 +46,12 @@ func (s *story) emergency(ctx context.Context, d *errDanger) error {
 		heard()
 		return s.unreached(ctx, choice.service)
 	}
+	return s.serve(ctx, parties{service: leg})
+}
+
+// serve joins a caller in danger with the service that answered.
+func (s *story) serve(ctx context.Context, p parties) error {
+	defer s.hangup(p.service)
 	s.dropOrders()
 	s.phase(PhaseTalk)
 	if s.cdr.Connected.IsZero() {
@@ -53,7 +59,7 @@ func (s *story) emergency(ctx context.Context, d *errDanger) error {
 	}
 	s.stage(StageService, 0)
 	s.record("talk")
-	return s.converse(ctx, parties{service: leg})
+	return s.converse(ctx, p)
 }
 
 // choice is what a caller in danger asked for.

@@ -21,7 +21,7 @@ func (s *story) queued(ctx context.Context, e QueueEntry) error {
 		if err != nil {
 			return err
 		}
-		again, err := s.talk(ctx, offer, agent)
+		again, err := s.talk(ctx, offer, parties{agent: agent})
 		if !again {
 			return err
 		}
@@ -130,7 +130,7 @@ func (s *story) ring(ctx context.Context, t Ticket, o Offer) (call.Leg, error) {
 	ringing, cancel := context.WithTimeoutCause(ctx, o.Ring, errLimit)
 	defer cancel()
 	leg, err := s.m.Switch.Dial(ringing, call.Endpoint{Kind: call.ToExtension, Name: o.Extension}, call.DialOptions{
-		Caller: s.info.Caller, Masked: s.shown(), Display: s.display(), Token: s.id,
+		Caller: s.info.Caller, Masked: s.shown(), Display: s.display(), Token: s.id, Exclusive: true,
 	})
 	if err == nil {
 		err = t.Accept(context.WithoutCancel(ctx), o)
@@ -148,6 +148,9 @@ func (s *story) ring(ctx context.Context, t Ticket, o Offer) (call.Leg, error) {
 		s.log.Warn("the answer was not taken", "err", err)
 	}
 	why := s.declined(ctx, ringing, err)
+	if by, ok := errors.AsType[*call.Engaged](err); ok {
+		o.Holder = by.Token
+	}
 	s.note("queue", "RINGNOANSWER", map[string]string{"agent": o.Agent, "why": string(why)})
 	after, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer stop()
@@ -160,9 +163,12 @@ func (s *story) ring(ctx context.Context, t Ticket, o Offer) (call.Leg, error) {
 
 func (s *story) declined(ctx, ringing context.Context, err error) DeclineReason {
 	dial, refused := errors.AsType[*call.DialError](err)
+	_, engaged := errors.AsType[*call.Engaged](err)
 	switch {
 	case ctx.Err() != nil:
 		return DeclineCancelled
+	case engaged:
+		return DeclineEngaged
 	case ringing.Err() != nil:
 		return DeclineNoAnswer
 	case refused && (dial.Cause == call.CauseBusy || dial.Cause == call.CauseRejected):

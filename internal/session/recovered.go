@@ -50,6 +50,7 @@ func (m *Manager) Recover(ctx context.Context) error {
 	for id, rec := range recordings { // a recording whose checkpoint was lost with the journal
 		errs = append(errs, m.recoverCall(ctx, leftover{call.Checkpoint{CallID: id, At: rec.Facts.Started}, rec, true}))
 	}
+	m.forgoOthers(ctx)
 	return errors.Join(errs...)
 }
 
@@ -82,10 +83,18 @@ func (m *Manager) recoverCall(ctx context.Context, c leftover) error {
 		m.Log.Warn("a call of a killed process was closed", "call", c.CallID, "stage", c.Stage, "recorded", c.recorded)
 		m.metrics.calls.WithLabelValues(cdr.Outcome, cdr.EndReason).Inc()
 	}
-	switch why := c.debt(ended); {
-	case m.CallBacks == nil:
-		m.drop(ctx, c.CallID)
-	case c.CallBack != "" && !ended:
+	_, adopts := m.Switch.(call.Adopter)
+	why := c.debt(ended)
+	owe := func() { m.drop(context.WithoutCancel(ctx), c.CallID) }
+	if m.CallBacks != nil && why != "" && caller != (call.Number{}) {
+		owed := m.whole(OwedCall{CallID: c.CallID, Queue: c.Queue, Language: c.Language, Caller: caller, Arrived: c.Placed,
+			Left: c.lived(), Why: why}, c.Started)
+		owe = func() { m.owe(owed, true) }
+	}
+	switch {
+	case adopts && why != "" && !ended:
+		m.owesUnlessAdopted(c.Checkpoint, owe)
+	case m.CallBacks != nil && c.CallBack != "" && !ended:
 		m.ledger.add(func(ctx context.Context) error {
 			if err := m.CallBacks.EndCallBack(ctx, c.CallBack, c.CallID, CallBackAgentMissed); err != nil {
 				return err
@@ -93,16 +102,8 @@ func (m *Manager) recoverCall(ctx context.Context, c leftover) error {
 			m.drop(ctx, c.CallID)
 			return nil
 		})
-	case why != "" && caller != (call.Number{}):
-		owed := m.whole(OwedCall{CallID: c.CallID, Queue: c.Queue, Language: c.Language, Caller: caller, Arrived: c.Placed,
-			Left: c.lived(), Why: why}, c.Started)
-		if _, adopts := m.Switch.(call.Adopter); adopts && !ended {
-			m.owesUnlessAdopted(c.Checkpoint, owed)
-			break
-		}
-		m.owe(owed, true)
 	default:
-		m.drop(ctx, c.CallID)
+		owe()
 	}
 	return nil
 }

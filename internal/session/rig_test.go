@@ -242,6 +242,10 @@ func (r *rig) Enter(_ context.Context, e QueueEntry) (Ticket, error) {
 	return t, nil
 }
 
+func (r *rig) Resume(_ context.Context, e QueueEntry, _ Offer) (Ticket, error) {
+	return &ticket{r: r, entry: e, updates: make(chan QueueUpdate, 4)}, nil
+}
+
 func (t *ticket) Entry() string               { return t.entry.CallID + "/" + t.entry.Queue }
 func (t *ticket) Updates() <-chan QueueUpdate { return t.updates }
 func (t *ticket) offer(ext string) {

@@ -30,6 +30,9 @@ func (e *errRoom) Unwrap() error { return e.err }
 // or until [App.EndNow]. It returns when everything has stopped.
 func (a *App) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, a.close()) }()
+	if err := a.calls.Pledge(ctx); err != nil {
+		return fmt.Errorf("the talks of the last run are not known: %w", err)
+	}
 	// The ground outlives the calls, so that the last of them can keep its books.
 	ground, stopGround := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopGround()
