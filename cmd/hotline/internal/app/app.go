@@ -217,7 +217,7 @@ func (a *App) makeSwitch(context.Context) (err error) {
 
 func (a *App) makeAsterisk() error {
 	sw, err := asterisk.New(a.cfg.Asterisk, asterisk.Deps{Log: a.log.With("room", "asterisk"), Registerer: a.reg, Node: a.cfg.Session.Node,
-		Parse: a.plan.Parse, Own: a.plan.Own, OnPhone: func(extension string, _ bool) { a.desk.told(extension) }})
+		Parse: a.plan.Parse, Own: a.plan.Own, OnPhone: func(extension string, _ bool) { a.desk.told(extension) }, Hold: a.spoken.Music})
 	if err != nil {
 		return fmt.Errorf("asterisk.%w", err)
 	}
@@ -244,7 +244,7 @@ func (a *App) makeRooms(context.Context) (err error) {
 		return err
 	}
 	seal, open := a.keys.Sealer()
-	a.queue, err = queue.New(a.cfg.Queue, queue.Deps{Node: a.cfg.Session.Node, Store: a.store, Owns: a.desk.owns,
+	a.queue, err = queue.New(a.cfg.Queue, queue.Deps{Node: a.cfg.Session.Node, Store: a.store, Owns: a.desk.owns, Levels: a.levels,
 		Pseudonym: a.keys.Place(), Seal: seal, Open: open, Ledger: a.journal, Log: a.log.With("room", "queue"), Registerer: a.reg})
 	if err != nil {
 		return err
@@ -256,6 +256,12 @@ func (a *App) makeRooms(context.Context) (err error) {
 		Intake: a.outbox, Journal: a.journal, Desk: phoneDesk{a.desk}, CallBacks: a.queue, Seal: seal, Open: open,
 		KeyWatch: func() session.KeyWatch { return &emergency.KeyWatch{} }})
 	return err
+}
+
+// levels are an agent's queues.
+func (a *App) levels(ctx context.Context, agent string) (map[string]int, error) {
+	p, err := a.staff.Person(ctx, agent)
+	return p.Queues, err
 }
 
 func (a *App) makePages(context.Context) (err error) {
