@@ -58,10 +58,30 @@ type ringed struct {
 	failed int // reads in a row
 }
 
-func newRingWatcher(e *Engine) (watcher, error) {
+// newRing makes a ring that receives and sends.
+func newRing() (*uring.Ring, error) {
 	ring, err := uring.New(uring.Options{Requests: ringRequests, Completions: 4 * ringRequests, OneThread: true, Buffers: ringBuffers, Messages: outboxSlots})
 	if err != nil {
 		return nil, fmt.Errorf("media: %w", err)
+	}
+	return ring, nil
+}
+
+// Gathers tells whether the system lets many packets be read and sent by one system call: nil, or
+// [uring.ErrUnsupported] with the reason.
+func Gathers() error {
+	ring, err := newRing()
+	if err != nil {
+		return err
+	}
+	ring.Close()
+	return nil
+}
+
+func newRingWatcher(e *Engine) (watcher, error) {
+	ring, err := newRing()
+	if err != nil {
+		return nil, err
 	}
 	bell, err := ring.Bell()
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/hotline12345/gateway/sip/media"
 )
 
 // What the gateway takes of memory: the process itself, and what a call with its audio, its recording and
@@ -60,6 +62,15 @@ func bounds(root fs.FS, env func(string) (string, bool), in Inputs) (Level, stri
 		return Warn, detail, mend
 	}
 	return Well, detail, ""
+}
+
+// lookRing tells whether packets can be read and sent many by one system call.
+func lookRing(_ context.Context, _ Inputs) (Level, string, string) {
+	if err := media.Gathers(); err != nil {
+		return Warn, "each RTP packet takes a system call, at twice the cost: " + err.Error(),
+			"Use Linux 6.1 or newer, set kernel.io_uring_disabled=0, and let a container's seccomp profile allow io_uring_setup, io_uring_enter and io_uring_register."
+	}
+	return Well, "many RTP packets take one system call (io_uring)", ""
 }
 
 func lookRTP(_ context.Context, in Inputs) (Level, string, string) {
