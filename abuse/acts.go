@@ -360,3 +360,18 @@ func (a *Admission) lapse(ctx context.Context, now time.Time) error {
 	}
 	return errors.Join(errs...)
 }
+
+// Propose records a proposal that is made off the line, on what the matter has already. Errors: [ErrUnknown],
+// those of the audit log and the disk, and a *session.Refusal that names what the file lacks.
+func (a *Admission) Propose(ctx context.Context, id, clause, by string) error {
+	number, err := a.Caller(id)
+	if err != nil {
+		return err
+	}
+	act := Event{At: a.now().UTC().Truncate(time.Millisecond), Kind: EventPropose, Clause: clause, By: by}
+	if act.Clause, err = a.mayPropose(number, []Event{act}); err != nil {
+		return err
+	}
+	_, err = a.put(ctx, number, by, act)
+	return err
+}

@@ -35,7 +35,7 @@ func abuseCmd(o *options) *cobra.Command {
 		return err
 	})
 	var order app.MeasureOrder
-	suspend := verb(o, "suspend NUMBER", "Suspend a number from agents for a while", cobra.ExactArgs(1), func(cmd *cobra.Command, c *client, args []string) error {
+	suspend := verb(o, "suspend NUMBER", "Enter a lawful decision that was made elsewhere: suspend a number from agents for a while", cobra.ExactArgs(1), func(cmd *cobra.Command, c *client, args []string) error {
 		order.Number, order.By = args[0], me()
 		var m abuse.Case
 		if err := c.post(cmd.Context(), "/measures", order, &m); err != nil {
@@ -61,7 +61,8 @@ func abuseCmd(o *options) *cobra.Command {
 	rebuild := verb(o, "rebuild", "Impose the measures that wait on an emptied Redis without the gateways that are missing", cobra.NoArgs, func(cmd *cobra.Command, c *client, _ []string) error {
 		return c.post(cmd.Context(), "/measures/rebuild", app.Act{By: me()}, nil)
 	})
-	return group("abuse", "Measures under Article 29", list, show, suspend, restore, rebuild, simulateCmd())
+	return group("abuse", "Measures under Article 29", list, show, suspend, restore, rebuild,
+		mattersCmd(o), proposeCmd(o), approveCmd(o), appealCmd(o), decideCmd(o), simulateCmd())
 }
 
 const caseHeading = "DECISION\tCLAUSE\tLEVEL\tSTATE\tFROM\tUNTIL\tBY"

@@ -236,7 +236,8 @@ func (a *App) trace(callID string, at time.Time, sent bool, peer, text string) {
 
 // makeRooms makes admission, the queue, and the calls that walk through them.
 func (a *App) makeRooms(context.Context) (err error) {
-	judging := abuse.Deps{Store: a.store, Audit: a.audit, Data: a.cfg.Data, Now: time.Now, Log: a.log.With("room", "abuse"), Reg: a.reg}
+	judging := abuse.Deps{Store: a.store, Audit: a.audit, Data: a.cfg.Data, Now: time.Now, Load: a.heaviest,
+		Log: a.log.With("room", "abuse"), Reg: a.reg}
 	if !a.cluster.Alone() {
 		judging.Vault, judging.Peers = a.vault, a.cluster.Peers
 	}
@@ -253,7 +254,7 @@ func (a *App) makeRooms(context.Context) (err error) {
 	cfg.Emergency, cfg.FlowStuck = a.cfg.Emergency, a.cfg.IVR.StuckAfter
 	a.calls, err = session.New(cfg, session.Deps{Log: a.log.With("room", "session"), Registerer: a.reg, Switch: a.line,
 		Screener: a.admission, Flow: a.spoken, Prompts: a.spoken, Queue: a.queue, Recorder: a.recorder,
-		Intake: a.outbox, Journal: a.journal, Desk: phoneDesk{a.desk}, CallBacks: a.queue, Seal: seal, Open: open,
+		Intake: a.outbox, Journal: a.journal, Desk: phoneDesk{a.desk}, Conduct: a.admission, CallBacks: a.queue, Seal: seal, Open: open,
 		KeyWatch: func() session.KeyWatch { return &emergency.KeyWatch{} }})
 	return err
 }
@@ -267,7 +268,8 @@ func (a *App) levels(ctx context.Context, agent string) (map[string]int, error) 
 func (a *App) makePages(context.Context) (err error) {
 	a.queues, a.health, a.feed, a.peers = &queuesView{a: a}, ops.NewHealth(a.checks()...), nodes.NewFeed(a.calls), a.peerRoutes()
 	deps := console.Deps{Calls: a.everyCall(), Desk: everyDesk{callDesk{a.calls, a.queue}, a}, Agents: pageDesk{a.desk},
-		Queues: a.queues, Trunks: everyTrunk{a}, Journal: everyJournal{a}, Staff: a.staff, Audit: a.audit, Health: everyHealth{a}}
+		Queues: a.queues, Trunks: everyTrunk{a}, Journal: everyJournal{a}, Staff: a.staff, Audit: a.audit, Health: everyHealth{a},
+		Article29: a.admission, Recordings: a.recorder}
 	if a.cfg.Session.CallBack.Trunk != "" {
 		deps.CallBacks = callBacks{a}
 	}

@@ -131,6 +131,7 @@ func (c *control) routes() http.Handler {
 		return callBacks{a}.List(r.Context(), r.URL.Query().Get("closed") == "true")
 	})
 	c.acts(mux)
+	c.matters(mux)
 	return mux
 }
 

@@ -21,6 +21,10 @@ type Order struct {
 	Reason  string          `json:"reason,omitempty"`
 	Facts   session.Facts   `json:"facts,omitzero"`
 	Service session.Service `json:"service,omitempty"`
+
+	Conduct session.ConductKind `json:"conduct,omitempty"`
+	Clause  string              `json:"clause,omitempty"`
+	Played  bool                `json:"played,omitempty"`
 }
 
 // peerState is what a gateway tells the others of itself every other second.
@@ -78,6 +82,9 @@ func (a *App) peerRoutes() http.Handler {
 		return nil, desk.Emergency(ctx, id, o.By, o.Service)
 	})
 	act("/calls/{id}/hangup", "call.hangup", func(ctx context.Context, id string, o Order) (any, error) { return nil, desk.Hangup(ctx, id, o.By) })
+	act("/calls/{id}/conduct", "call.conduct", func(ctx context.Context, id string, o Order) (any, error) {
+		return nil, desk.NoteConduct(ctx, id, o.By, o.Conduct, o.Clause, o.Played)
+	})
 	act("/calls/{id}/mark", "call.mark", func(_ context.Context, id string, o Order) (any, error) { return desk.Mark(id, o.By) })
 	act("/intake/{id}/retry", "intake.retry", func(_ context.Context, id string, _ Order) (any, error) { return nil, a.outbox.Retry(id) })
 	act("/drain", "node.drain", func(context.Context, string, Order) (any, error) { a.drain(true); return nil, nil })

@@ -50,6 +50,9 @@ func (c *Console) failure(err error) (int, string) {
 			return f.status, f.key
 		}
 	}
+	if key, ok := refusal(err); ok {
+		return http.StatusConflict, key
+	}
 	c.log.Error("console act failed", slog.Any("error", err))
 	return http.StatusInternalServerError, "error.internal"
 }

@@ -18,6 +18,7 @@ type desk struct {
 	Queue        string        // its name for people
 	Keys, Way    []string      // what the caller pressed, and the nodes of the flow on the way
 	Holds        bool
+	Conducts     bool // acts under Article 29 can be noted
 	PauseReasons []string
 	Services     []session.Service
 	Owed         *queue.CallBack // the caller to be called back next; nil if none or while the agent is busy
@@ -40,7 +41,8 @@ type agentData struct {
 // deskOf picks what concerns one agent out of the picture of the line.
 func (c *Console) deskOf(v *visit, s Snapshot) desk {
 	_, holds := c.deps.Desk.(Holder)
-	d := desk{Agent: s.agentOf(v.person.ID), Holds: holds, PauseReasons: pauseReasons, Services: session.Services()}
+	_, conducts := c.deps.Desk.(Conductor)
+	d := desk{Agent: s.agentOf(v.person.ID), Holds: holds, Conducts: conducts && c.deps.Article29 != nil, PauseReasons: pauseReasons, Services: session.Services()}
 	for _, call := range s.Calls {
 		if call.Agent == v.person.ID {
 			d.Call, d.Queue = &call, s.QueueName(v.lang, call.Queue)

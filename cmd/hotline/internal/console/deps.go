@@ -29,6 +29,10 @@ type Deps struct {
 	CallBacks CallBacks
 	// Nodes may be nil: this gateway stands alone, and the page of the gateways is hidden.
 	Nodes Nodes
+	// Article29 may be nil: no matters are kept, and their pages are hidden.
+	Article29 Article29
+	// Recordings may be nil: nothing can be listened to.
+	Recordings Recordings
 }
 
 // Calls is the live calls of this node.

@@ -98,7 +98,7 @@ func newWorld(now time.Time) *world {
 
 func (w *world) deps() Deps {
 	return Deps{Calls: w, Desk: w, Agents: (*worldAgents)(w), Queues: w, Trunks: w, Journal: w, Staff: w2{w}, Audit: w, Health: w,
-		CallBacks: worldLedger{w}, Nodes: worldNodes{w}}
+		CallBacks: worldLedger{w}, Nodes: worldNodes{w}, Article29: &worldMatters{}, Recordings: worldSound{}}
 }
 
 func (w *world) Views() []session.View {

@@ -81,7 +81,7 @@ func (c *Console) routeTable() []route {
 		{"POST", "/agent/calls/{id}/hangup", agents, c.agentHangup, nil},
 		{"POST", "/agent/calls/{id}/hold", agents, c.hold, nil},
 		{"POST", "/agent/calls/{id}/resume", agents, c.resume, nil},
-	}, c.callBackTable(), c.nodeTable(), c.apiTable())
+	}, c.callBackTable(), c.nodeTable(), c.abuseTable(), c.apiTable())
 }
 
 // gate lets through whoever has one of the route's roles.

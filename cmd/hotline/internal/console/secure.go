@@ -9,7 +9,7 @@ import (
 var staticFS embed.FS
 
 // policy allows nothing but this site's own files.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; connect-src 'self'; " +
 	"form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 
 // secured sets the headers that every answer carries. Pages hold what callers said, so no cache

@@ -20,7 +20,7 @@ import (
 var templateFS embed.FS
 
 // pages are the views; each has a file of its name in templates.
-var pages = []string{"login", "live", "agent", "call", "callbacks", "nodes", "message"}
+var pages = []string{"login", "live", "agent", "call", "callbacks", "nodes", "art29", "matter", "message"}
 
 // views is every page, parsed, with its texts.
 type views struct {
@@ -73,6 +73,7 @@ type page struct {
 	Ledger bool // there is a page of call backs
 	Owed   int  // callers on it who wait for one
 	Nodes  bool // there is a page of gateways
+	Art29  bool // there are pages of matters
 	texts  texts
 }
 
@@ -165,7 +166,7 @@ func clock(d time.Duration) string {
 func (c *Console) model(v *visit, data any) page {
 	return page{Lang: v.lang, Path: v.URL.Path, Person: v.person, Now: c.now(), Assets: c.views.assets,
 		Data: data, texts: c.views.texts[v.lang],
-		Ledger: c.deps.CallBacks != nil, Owed: int(c.owed.Load()), Nodes: c.deps.Nodes != nil}
+		Ledger: c.deps.CallBacks != nil, Owed: int(c.owed.Load()), Nodes: c.deps.Nodes != nil, Art29: c.deps.Article29 != nil}
 }
 
 // render makes a template of a page, whole or a part. A page that fails is never half sent.

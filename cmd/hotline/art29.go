@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hotline12345/gateway/abuse"
+	"github.com/hotline12345/gateway/cmd/hotline/internal/app"
+)
+
+func mattersCmd(o *options) *cobra.Command {
+	return verb(o, "matters [ID]", "List the matters under Article 29, or show one with all that was noted of it", cobra.MaximumNArgs(1), func(cmd *cobra.Command, c *client, args []string) error {
+		if len(args) == 1 {
+			return showMatter(cmd, c, args[0])
+		}
+		var matters []abuse.Matter
+		if err := c.get(cmd.Context(), "/matters", &matters); err != nil {
+			return err
+		}
+		var rows [][]string
+		for _, m := range matters {
+			rows = append(rows, []string{m.ID, m.Caller, string(m.Stage), m.Clause, fmt.Sprint(m.Level), string(m.Lacks), fmt.Sprint(m.Confirmed)})
+		}
+		return table(cmd.OutOrStdout(), "MATTER\tCALLER\tSTAGE\tCLAUSE\tLEVEL\tLACKS\tDECISIONS", rows)
+	})
+}
+
+// showMatter prints what happened in a matter, an event a line.
+func showMatter(cmd *cobra.Command, c *client, id string) error {
+	var m abuse.Matter
+	if err := c.get(cmd.Context(), "/matters/"+url.PathEscape(id), &m); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "caller %s, stage %s, lacks %q\n", m.Caller, m.Stage, m.Lacks); err != nil {
+		return err
+	}
+	var rows [][]string
+	for _, e := range m.Events {
+		by, what := e.Staff+e.By+e.Agent, e.What+e.Clause+e.Result+e.Outcome
+		rows = append(rows, []string{e.At.Local().Format(time.DateTime), string(e.Kind), what, by, e.ID + e.Decision, e.Script, e.Offset.String()})
+	}
+	return table(cmd.OutOrStdout(), "TIME\tEVENT\tWHAT\tBY\tOF\tPLAYED\tAT", rows)
+}
+
+// acting adds the flag that says who acts.
+func acting(cmd *cobra.Command, by *string) *cobra.Command {
+	cmd.Flags().StringVar(by, "by", me(), "the person of the staff who acts")
+	return cmd
+}
+
+// because adds the flag that says why, which the record needs.
+func because(cmd *cobra.Command, reason *string) *cobra.Command {
+	cmd.Flags().StringVar(reason, "reason", "", "why, without personal data (required)")
+	_ = cmd.MarkFlagRequired("reason") // the flag exists
+	return cmd
+}
+
+func proposeCmd(o *options) *cobra.Command {
+	var p app.Proposal
+	cmd := verb(o, "propose MATTER", "Propose a measure; another person approves it", cobra.ExactArgs(1), func(cmd *cobra.Command, c *client, args []string) error {
+		return c.post(cmd.Context(), "/matters/"+url.PathEscape(args[0])+"/propose", p, nil)
+	})
+	cmd.Flags().StringVar(&p.Clause, "clause", "", "29-1 or 29-2; by default that of the reminder that stands")
+	return acting(cmd, &p.By)
+}
+
+func approveCmd(o *options) *cobra.Command {
+	var act app.Act
+	return because(acting(verb(o, "approve MATTER", "Approve the proposal that waits, as another person of the right role", cobra.ExactArgs(1), func(cmd *cobra.Command, c *client, args []string) error {
+		return postCase(cmd.Context(), cmd, c, "/matters/"+url.PathEscape(args[0])+"/approve", act)
+	}), &act.By), &act.Reason)
+}
+
+func appealCmd(o *options) *cobra.Command {
+	return verb(o, "appeal DECISION", "Enter an appeal that the caller made in writing or on the web", cobra.ExactArgs(1), func(cmd *cobra.Command, c *client, args []string) error {
+		return c.post(cmd.Context(), "/measures/"+url.PathEscape(args[0])+"/appeal", app.Act{By: me()}, nil)
+	})
+}
+
+func decideCmd(o *options) *cobra.Command {
+	var r app.Ruling
+	cmd := verb(o, "decide DECISION", "Decide on the appeal against a decision, as a manager who had no part in it", cobra.ExactArgs(1), func(cmd *cobra.Command, c *client, args []string) error {
+		return postCase(cmd.Context(), cmd, c, "/measures/"+url.PathEscape(args[0])+"/decide", r)
+	})
+	cmd.Flags().BoolVar(&r.Overturn, "overturn", false, "restore the caller at once; without it the measure is upheld")
+	return because(acting(cmd, &r.By), &r.Reason)
+}
+
+// postCase does an act and prints the measure that it is about.
+func postCase(ctx context.Context, cmd *cobra.Command, c *client, path string, in any) error {
+	var m abuse.Case
+	if err := c.post(ctx, path, in, &m); err != nil {
+		return err
+	}
+	return table(cmd.OutOrStdout(), caseHeading, [][]string{caseRow(m)})
+}
