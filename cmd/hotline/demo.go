@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"log/slog"
@@ -23,6 +24,9 @@ func demoCmd(o *options) *cobra.Command {
 emergency services, agents 1001 and 1002, and case intake. It goes on until SIGINT, and extension 1003 is
 yours: register a phone there, or call sip:12345 yourself.
 
+With --backend asterisk the carrier and the phones are endpoints of an Asterisk, which is started for it.
+deploy/asterisk/setup fetches one.
+
 With --once it plays --calls calls on free ports and a directory of its own, checks what each was expected
 to come to, and fails when one did not.`,
 		Args: cobra.NoArgs,
@@ -36,7 +40,7 @@ to come to, and fails when one did not.`,
 			d.Out = cmd.OutOrStdout()
 			ops.Tune(d.Log)
 			again := func() {}
-			d.Welcome = func(out io.Writer, gateway *app.App) { again = gateway.EndNow; invite(out, gateway) }
+			d.Welcome = func(out io.Writer, gateway *app.App, at demo.Line) { again = gateway.EndNow; invite(out, gateway, at) }
 			ctx, stop := signals(cmd.Context(), func() { again() })
 			defer stop()
 			return demo.Run(ctx, d)
@@ -46,7 +50,9 @@ to come to, and fails when one did not.`,
 	f.IntVar(&d.Calls, "calls", 24, "with --once: how many calls, spread over the scenarios")
 	f.BoolVar(&d.Once, "once", false, "play the calls once, judge them and end")
 	f.BoolVar(&d.JSON, "json", false, "print the report as JSON")
-	f.StringVar(&d.Backend, "backend", "sip", "sip (this build has no other)")
+	f.StringVar(&d.Backend, "backend", "sip", "sip, or asterisk: carrier and phones are at an Asterisk that the gateway drives")
+	f.StringVar(&d.AsteriskSetup, "asterisk-setup", cmp.Or(os.Getenv("HOTLINE_ASTERISK_SETUP"), "deploy/asterisk/setup"),
+		"the script that fetched the Asterisk which is started")
 	f.StringVar(&d.Target, "target", "", "host:port of a running gateway: only callers are played")
 	f.StringVar(&d.Break, "break", "", "falsify the expectation of a scenario: for the test that a broken one is told")
 	_ = f.MarkHidden("break") // the flag exists
@@ -54,10 +60,14 @@ to come to, and fails when one did not.`,
 }
 
 // invite shows a newcomer where everything is, and with what they log in.
-func invite(out io.Writer, gateway *app.App) {
-	carriers, phones, pages := gateway.Addrs()
-	fmt.Fprintf(out, "console   http://%s\nphones    sip:%s: register yours as 1003 by its phone secret, dial *11, then 1003# and the PIN with #\ncallers   sip:12345@%s: call, and one of the agents answers\n",
-		pages, phones, carriers)
+func invite(out io.Writer, gateway *app.App, at demo.Line) {
+	_, _, pages := gateway.Addrs()
+	secret := "its phone secret"
+	if at.Secret != "" {
+		secret = "the secret " + at.Secret
+	}
+	fmt.Fprintf(out, "console   http://%s\nphones    sip:%s: register yours as 1003 by %s, dial *11, then 1003# and the PIN with #\ncallers   sip:12345@%s: call, and one of the agents answers\n",
+		pages, at.Phones, secret, at.Carriers)
 	if len(gateway.Newcomers) == 0 {
 		fmt.Fprintln(out, "log-ins   those of the first start; `hotline staff password admin` and `hotline staff phone 1003` set new ones")
 	}

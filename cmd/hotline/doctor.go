@@ -10,6 +10,8 @@ import (
 
 	"github.com/hotline12345/gateway/cmd/hotline/internal/config"
 	"github.com/hotline12345/gateway/cmd/hotline/internal/ops"
+	"github.com/hotline12345/gateway/internal/asterisk"
+	"github.com/hotline12345/gateway/internal/call"
 	"github.com/hotline12345/gateway/internal/recording"
 	"github.com/hotline12345/gateway/internal/store"
 	"github.com/hotline12345/gateway/ivr/prompt"
@@ -28,7 +30,7 @@ func doctorCmd(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			in, err := inputs(cfg)
+			in, err := inputs(cmd.Context(), cfg)
 			if err != nil {
 				return err
 			}
@@ -51,7 +53,7 @@ func doctorCmd(o *options) *cobra.Command {
 }
 
 // inputs are the parts of a configuration that the doctor looks at.
-func inputs(cfg config.Config) (ops.Inputs, error) {
+func inputs(ctx context.Context, cfg config.Config) (ops.Inputs, error) {
 	in := ops.Inputs{
 		Ports: []ops.Port{
 			{Network: "udp", Address: cfg.SIP.Carriers.Listen, For: "sip.carriers"},
@@ -64,8 +66,11 @@ func inputs(cfg config.Config) (ops.Inputs, error) {
 		Conns:     cfg.HTTP.Connections + cfg.SIP.Carriers.Dialog.MaxConns + cfg.SIP.Phones.Dialog.MaxConns,
 		Buffer:    max(sip.SignallingBuffer, cfg.SIP.Media.ReceiveBuffer),
 		RTPPairs:  cfg.SIP.Media.Pairs(),
-		Emergency: cfg.EmergencyPlan(),
+		Emergency: cfg.EmergencyPlan(nil),
 		Prompts:   func() ([]string, error) { return missing(cfg) },
+	}
+	if cfg.Backend == config.Asterisk {
+		asteriskInputs(ctx, cfg, &in)
 	}
 	if !cfg.Store.Embedded() {
 		in.Redis = func(ctx context.Context) (time.Time, error) {
@@ -84,10 +89,40 @@ func inputs(cfg config.Config) (ops.Inputs, error) {
 		if in.Cluster, err = clusterInputs(cfg); err != nil {
 			return in, err
 		}
-		in.Ports = append(in.Ports, ops.Port{Network: "tcp", Address: cfg.Nodes.Listen, For: "nodes"},
-			ops.Port{Network: "tcp", Address: cfg.SIP.Nodes.Listen, For: "sip.nodes"})
+		in.Ports = append(in.Ports, ops.Port{Network: "tcp", Address: cfg.Nodes.Listen, For: "nodes"})
+		if cfg.Backend == config.SIP {
+			in.Ports = append(in.Ports, ops.Port{Network: "tcp", Address: cfg.SIP.Nodes.Listen, For: "sip.nodes"})
+		}
 	}
 	return in, nil
+}
+
+// asteriskInputs are what the doctor looks at in place of the ports of our own SIP.
+func asteriskInputs(ctx context.Context, cfg config.Config, in *ops.Inputs) {
+	in.Ports = []ops.Port{{Network: "tcp", Address: cfg.HTTP.Listen, For: "http"}}
+	in.Calls, in.Conns, in.RTPPairs = cfg.Asterisk.MaxCalls, cfg.HTTP.Connections, 0
+	in.Asterisk = &ops.AsteriskInputs{Config: cfg.Asterisk, Node: cfg.Session.Node, Prompt: func() (*call.Clip, error) {
+		voices, err := prompt.New(cfg.Prompts, nil)
+		if err != nil {
+			return nil, err
+		}
+		return voices.Say("zh", "welcome")[0], nil
+	}}
+	in.Emergency = cfg.EmergencyPlan(trunks(ctx, cfg))
+}
+
+// trunks is where the trunks of Asterisk lead. When Asterisk does not say it, the finding asterisk says why.
+func trunks(ctx context.Context, cfg config.Config) map[string]string {
+	i, err := asterisk.Inspect(cfg.Asterisk, cfg.Session.Node)
+	if err != nil {
+		return nil
+	}
+	defer i.Close()
+	at, err := i.Trunks(ctx)
+	if err != nil {
+		return nil
+	}
+	return at
 }
 
 // clusterInputs are what the doctor compares with the other gateways.

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -40,7 +39,7 @@ type agent struct {
 
 // newAgent gives an extension a phone. On a first start the gateway tells its secret; later it is set
 // anew.
-func newAgent(ctx context.Context, d *demo, extension string, hz int, at netip.AddrPort) (*agent, error) {
+func newAgent(ctx context.Context, d *demo, extension string, hz int, line Line) (*agent, error) {
 	a := &agent{d: d, extension: extension, hz: hz}
 	secret := ""
 	for _, c := range d.gateway.Newcomers {
@@ -48,14 +47,17 @@ func newAgent(ctx context.Context, d *demo, extension string, hz int, at netip.A
 			secret, a.pin = c.Secret, c.PIN
 		}
 	}
-	if secret == "" {
+	switch {
+	case line.Secret != "": // the phones are Asterisk's
+		secret = line.Secret
+	case secret == "":
 		secret = rand.Text()
 		if err := d.gateway.SetPhoneSecret(ctx, extension, secret, "demo"); err != nil {
 			return nil, err
 		}
 	}
 	var err error
-	a.phone, err = softphone.New(softphone.Config{Listen: "127.0.0.1:0", Peer: at, User: extension, Secret: secret,
+	a.phone, err = softphone.New(softphone.Config{Listen: "127.0.0.1:0", Peer: line.Phones, User: extension, Secret: secret,
 		Codecs: aOnly, Log: d.log, OnCall: a.rung}, d.engine)
 	return a, err
 }

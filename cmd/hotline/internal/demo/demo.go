@@ -23,6 +23,7 @@ import (
 
 	"github.com/hotline12345/gateway/cmd/hotline/internal/app"
 	"github.com/hotline12345/gateway/cmd/hotline/internal/config"
+	"github.com/hotline12345/gateway/internal/asterisk/instance"
 	"github.com/hotline12345/gateway/ivr/prompt"
 	"github.com/hotline12345/gateway/sip/media"
 )
@@ -32,13 +33,15 @@ type Options struct {
 	Calls   int    // with Once: how many; spread over the scenarios
 	Once    bool   // play Calls calls, judge them and end; else go on until the context ends
 	JSON    bool   // print the report of Once as one JSON document
-	Backend string // "sip"
-	Target  string // host:port of a gateway that is somebody else's: only callers are played; needs Once
+	Backend string // "sip" or "asterisk"
+	// AsteriskSetup is the script deploy/asterisk/setup, by which an Asterisk of the demo's own is started.
+	AsteriskSetup string
+	Target        string // host:port of a gateway that is somebody else's: only callers are played; needs Once
 	// Break names a scenario whose expectation is falsified, so that a test sees it fail.
 	Break string
 
-	Load    func(sets ...string) (config.Config, error) // reads the configuration, with settings on top
-	Welcome func(out io.Writer, gateway *app.App)       // without Once: shows where the gateway is and who may log in
+	Load    func(sets ...string) (config.Config, error)    // reads the configuration, with settings on top
+	Welcome func(out io.Writer, gateway *app.App, at Line) // without Once: shows where the gateway is and who may log in
 	Out     io.Writer
 	Log     *slog.Logger
 
@@ -47,7 +50,7 @@ type Options struct {
 
 // The errors of a demo.
 var (
-	ErrBackend = errors.New("demo: this build has the backend sip only; leave --backend out, or write --backend sip")
+	ErrBackend = errors.New("demo: there is no such backend; write --backend sip or --backend asterisk")
 	ErrBroken  = errors.New("demo: not every call met its expectation")
 	ErrLive    = errors.New("demo: an emergency call could leave this host, and the demo makes emergency calls; give it a configuration without such routes")
 	ErrUsage   = errors.New("demo: the options do not go together")
@@ -63,14 +66,21 @@ type demo struct {
 	carrier *carrier
 	prompts *prompt.Catalogue
 
-	gateway *app.App // nil with a target
-	intake  *intake
-	agents  []*agent
+	gateway  *app.App         // nil with a target
+	asterisk *instance.Server // the carrier side with the backend asterisk; else nil
+	intake   *intake
+	agents   []*agent
 
 	mu      sync.Mutex
 	players map[*player]struct{}
 	claimed map[string]bool // gateway call identities that have a player
 	serial  int             // of callers' numbers
+}
+
+// Line is where the demo's calls come in.
+type Line struct {
+	Carriers, Phones netip.AddrPort
+	Secret           string // of every phone; "" is what the gateway gave each
 }
 
 // pace is how fast people act.
@@ -124,8 +134,10 @@ func Run(ctx context.Context, o Options) (err error) {
 
 func (o Options) check() error {
 	switch {
-	case o.Backend != "sip":
+	case o.Backend != string(config.SIP) && o.Backend != string(config.Asterisk):
 		return fmt.Errorf("%w (backend %q)", ErrBackend, o.Backend)
+	case o.Target != "" && o.Backend != string(config.SIP):
+		return fmt.Errorf("%w: --target names whom callers call, whatever its backend; leave --backend out", ErrUsage)
 	case o.Target != "" && !o.Once:
 		return fmt.Errorf("%w: --target plays callers at a gateway that is somebody else's; add --once", ErrUsage)
 	case o.Once && (o.Calls < 1 || o.Calls > 1000):
@@ -154,6 +166,14 @@ func (d *demo) open(ctx context.Context) (closeAll func() error, err error) {
 		}
 		closers = append(closers, func() error { return os.RemoveAll(dir) })
 		sets = once(dir)
+	}
+	if d.opts.Backend == string(config.Asterisk) {
+		more, end, err := d.prepareAsterisk()
+		closers = append(closers, end)
+		if err != nil {
+			return closeAll, err
+		}
+		sets = append(sets, more...)
 	}
 	if d.cfg, err = d.opts.Load(sets...); err != nil {
 		return closeAll, err
@@ -204,6 +224,9 @@ func (d *demo) start(ctx context.Context, world *errgroup.Group) {
 	if d.gateway == nil {
 		return
 	}
+	if d.asterisk != nil {
+		world.Go(func() error { return d.watchAsterisk(ctx) })
+	}
 	world.Go(func() error { return d.intake.run(ctx) })
 	for _, a := range d.agents {
 		world.Go(func() error { return a.phone.Run(ctx) })
@@ -218,6 +241,11 @@ func (d *demo) perform(ctx, world context.Context) error {
 	defer context.AfterFunc(world, func() { cancel(context.Cause(world)) })() // a part failed
 	if err := d.carrier.ready(ctx); err != nil {
 		return err
+	}
+	if d.asterisk != nil {
+		if err := d.connected(ctx); err != nil {
+			return err
+		}
 	}
 	err := d.everyAgent(func(a *agent) error { return a.arrive(ctx) })
 	if err != nil {

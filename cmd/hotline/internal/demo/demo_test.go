@@ -2,6 +2,7 @@ package demo
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,6 +20,8 @@ import (
 
 	"github.com/hotline12345/gateway/cmd/hotline/internal/app"
 	"github.com/hotline12345/gateway/cmd/hotline/internal/config"
+	"github.com/hotline12345/gateway/internal/asterisk/asterisktest"
+	"github.com/hotline12345/gateway/internal/asterisk/instance"
 	"github.com/hotline12345/gateway/internal/session"
 	"github.com/hotline12345/gateway/sip/trunk"
 )
@@ -29,7 +32,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func play(t *testing.T, o Options) (Report, error) {
 	t.Helper()
 	var out bytes.Buffer
-	o.Once, o.JSON, o.Backend, o.Out = true, true, "sip", &out
+	o.Once, o.JSON, o.Backend, o.Out = true, true, cmp.Or(o.Backend, "sip"), &out
 	o.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	if o.Load == nil {
 		o.Load = func(sets ...string) (config.Config, error) { return config.Load("", sets) }
@@ -45,12 +48,29 @@ func play(t *testing.T, o Options) (Report, error) {
 }
 
 func TestDemoOnce(t *testing.T) {
-	rep, err := play(t, Options{Calls: 24})
+	t.Parallel()
+	judge(t, Options{Calls: 24})
+}
+
+// TestDemoAsterisk plays every scenario with an Asterisk as the carrier's and the phones' side.
+func TestDemoAsterisk(t *testing.T) {
+	t.Parallel()
+	judge(t, Options{Calls: len(scenarios), Backend: "asterisk", AsteriskSetup: asterisktest.Setup(t)})
+}
+
+// judge plays a demo in which every call comes to what is expected, and every service rings.
+func judge(t *testing.T, o Options) {
+	t.Helper()
+	rep, err := play(t, o)
 	if err != nil {
 		t.Error(err)
 	}
 	var services []string
+	emergencies := 0
 	for _, r := range rep.Calls {
+		if isEmergency(find(r.Scenario)) {
+			emergencies++
+		}
 		if !r.OK {
 			t.Errorf("#%d %s, expected: %s\n%s", r.Number, r.Scenario, r.Expectation, r.Fault)
 		}
@@ -59,10 +79,10 @@ func TestDemoOnce(t *testing.T) {
 			t.Logf("%s at %s: %s rang, saw %s, INVITE %s ms after the key", r.Scenario, r.Seen["pressed_at"], rang, r.Seen["shown"], r.Seen["ms_after_key"])
 		}
 	}
-	if rep.Summary.Calls != 24 || rep.Summary.OK != 24 {
+	if rep.Summary.Calls != o.Calls || rep.Summary.OK != o.Calls {
 		t.Errorf("the summary is %+v", rep.Summary)
 	}
-	for _, s := range session.Services() {
+	for _, s := range session.Services()[:min(emergencies, len(session.Services()))] {
 		if !slices.Contains(services, "9"+string(s)) {
 			t.Errorf("service %s never rang", s)
 		}
@@ -118,7 +138,9 @@ func TestRefusals(t *testing.T) {
 		o    Options
 		want error
 	}{
-		"backend":         {Options{Backend: "asterisk", Once: true, Calls: 1}, ErrBackend},
+		"backend":         {Options{Backend: "kamailio", Once: true, Calls: 1}, ErrBackend},
+		"no asterisk":     {Options{Backend: "asterisk", AsteriskSetup: "nowhere/setup", Once: true, Calls: 1}, instance.ErrAbsent},
+		"asterisk target": {Options{Backend: "asterisk", Target: "127.0.0.1:5060", Once: true, Calls: 1}, ErrUsage},
 		"calls":           {Options{Backend: "sip", Once: true}, ErrUsage},
 		"target for ever": {Options{Backend: "sip", Target: "127.0.0.1:5060"}, ErrUsage},
 		"target":          {Options{Backend: "sip", Once: true, Calls: 1, Target: "nowhere"}, ErrUsage},
@@ -153,7 +175,7 @@ func TestGoesOn(t *testing.T) {
 			var shown bytes.Buffer
 			err := Run(ctx, Options{Backend: "sip", Out: lines, only: []string{"answered", "abandon", "emergency-queue", "no-answer", "call-back"},
 				Log:     slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
-				Welcome: func(_ io.Writer, g *app.App) { fmt.Fprint(&shown, len(g.Newcomers)) },
+				Welcome: func(_ io.Writer, g *app.App, _ Line) { fmt.Fprint(&shown, len(g.Newcomers)) },
 				Load: func(sets ...string) (config.Config, error) {
 					cfg, err := config.Load("", append(sets, once(dir)...))
 					cfg.Queue.Queues[0].Ring = ringTime

@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"github.com/hotline12345/gateway/cmd/hotline/internal/app"
-	"github.com/hotline12345/gateway/cmd/hotline/internal/config"
 	gwintake "github.com/hotline12345/gateway/internal/intake"
 	"github.com/hotline12345/gateway/sip/trunk"
 )
@@ -31,39 +30,54 @@ func (d *demo) openGateway(ctx context.Context) (err error) {
 		return err
 	}
 	d.join()
-	if err := loopbackOnly(d.cfg); err != nil {
+	if err := d.loopbackOnly(); err != nil {
 		return err
+	}
+	if d.asterisk != nil {
+		if err := d.bootAsterisk(ctx); err != nil {
+			return err
+		}
 	}
 	if d.gateway, err = app.New(ctx, d.cfg, d.log); err != nil {
 		return err
 	}
-	carriers, phones, _ := d.gateway.Addrs()
-	at, err := netip.ParseAddrPort(carriers)
+	line, err := d.line()
 	if err != nil {
-		return err
+		return errors.Join(err, d.discard(ctx))
 	}
-	d.carrier.aim(at)
-	if err := d.hire(ctx, phones); err != nil {
+	d.carrier.aim(line.Carriers)
+	if err := d.hire(ctx, line); err != nil {
 		return errors.Join(err, d.discard(ctx))
 	}
 	if d.opts.Welcome != nil && !d.opts.Once {
-		d.opts.Welcome(d.opts.Out, d.gateway)
+		d.opts.Welcome(d.opts.Out, d.gateway, line)
 	}
 	return nil
 }
 
-// hire makes the agents.
-func (d *demo) hire(ctx context.Context, phones string) error {
-	at, err := netip.ParseAddrPort(phones)
-	if err != nil {
-		return err
+// line is where callers and phones find the gateway, or the Asterisk before it.
+func (d *demo) line() (Line, error) {
+	if d.asterisk != nil {
+		at, err := netip.ParseAddrPort(d.asterisk.SIP)
+		return Line{Carriers: at, Phones: at, Secret: d.asterisk.Secret}, err
 	}
+	carriers, phones, _ := d.gateway.Addrs()
+	c, err := netip.ParseAddrPort(carriers)
+	if err != nil {
+		return Line{}, err
+	}
+	p, err := netip.ParseAddrPort(phones)
+	return Line{Carriers: c, Phones: p}, err
+}
+
+// hire makes the agents.
+func (d *demo) hire(ctx context.Context, line Line) error {
 	extensions := []string{"1001", "1002"} // 1003 is for whoever looks on
 	if d.opts.Once {
 		extensions = append(extensions, "1003")
 	}
 	for i, ext := range extensions {
-		a, err := newAgent(ctx, d, ext, 1100+200*i, at)
+		a, err := newAgent(ctx, d, ext, 1100+200*i, line)
 		if err != nil {
 			return fmt.Errorf("demo: agent %s: %w", ext, err)
 		}
@@ -81,6 +95,20 @@ func (d *demo) discard(ctx context.Context) error {
 
 // join puts the demo's carrier and intake into the configuration.
 func (d *demo) join() {
+	if d.asterisk == nil {
+		d.joinTrunks()
+	}
+	d.cfg.Intake.Targets = append(slices.Clip(d.cfg.Intake.Targets), gwintake.Target{
+		Name: "demo", Kind: gwintake.Webhook, URL: d.intake.url(), SecretFile: d.intake.secretFile, Networks: []string{"127.0.0.0/8"}})
+	if d.opts.Once {
+		for i := range d.cfg.Queue.Queues {
+			d.cfg.Queue.Queues[i].Ring = ringTime
+		}
+	}
+}
+
+// joinTrunks puts the demo's carrier behind the trunks of the backend sip.
+func (d *demo) joinTrunks() {
 	trunks := []trunk.Config{}
 	for _, t := range d.cfg.SIP.Trunks {
 		if t.Name == d.cfg.Emergency.DrillTrunk && t.Address == "" {
@@ -95,19 +123,12 @@ func (d *demo) join() {
 			Carrier: true, Transport: trunk.UDP, MaxCalls: 50})
 	}
 	d.cfg.SIP.Trunks = trunks
-	d.cfg.Intake.Targets = append(slices.Clip(d.cfg.Intake.Targets), gwintake.Target{
-		Name: "demo", Kind: gwintake.Webhook, URL: d.intake.url(), SecretFile: d.intake.secretFile, Networks: []string{"127.0.0.0/8"}})
-	if d.opts.Once {
-		for i := range d.cfg.Queue.Queues {
-			d.cfg.Queue.Queues[i].Ring = ringTime
-		}
-	}
 }
 
 // loopbackOnly refuses a configuration by which a call for help could leave this host, an agreement or not:
 // the demo presses the emergency keys.
-func loopbackOnly(cfg config.Config) error {
-	plan := cfg.EmergencyPlan()
+func (d *demo) loopbackOnly() error {
+	plan := d.cfg.EmergencyPlan(map[string]string{asteriskTrunk: d.carrier.line.Addr().String()})
 	plan.Live = false
 	if err := plan.Check(); err != nil {
 		return fmt.Errorf("%w: %w", ErrLive, err)

@@ -23,6 +23,7 @@ type Inputs struct {
 	// RedisServer is what Redis says of itself.
 	RedisServer func(context.Context) (RedisServer, error)
 	Cluster     *ClusterInputs           // nil for a gateway that stands alone
+	Asterisk    *AsteriskInputs          // nil with the backend sip
 	Ports       []Port                   // that the gateway will take
 	Prompts     func() ([]string, error) // what is missing, as language/identity
 	DataDir     string                   // where recordings and the journal lie
@@ -95,8 +96,16 @@ func examinations() []examination {
 		{"buffers", "Sockets may have their receive buffers", lookBuffers},
 		{"memory", "The memory is bounded, and enough", lookMemory},
 		{"rtp", "There are RTP ports for every call", lookRTP},
+		{"io_uring", "Packets are gathered", lookRing},
 		{"emergency", "The emergency routes are what they should be", lookEmergency},
 		{"recipients", "Recordings can be sealed", lookRecipients},
+		{"asterisk", "Asterisk lets the gateway in", atAsterisk(lookAsterisk)},
+		{"asterisk_way", "The way to Asterisk is safe", lookWay},
+		{"asterisk_user", "The gateway's user may do what it must", atAsterisk(lookRights)},
+		{"asterisk_modules", "Asterisk has its modules", atAsterisk(lookModules)},
+		{"asterisk_app", "The dialplan's calls come to this gateway", atAsterisk(lookApplication)},
+		{"asterisk_sounds", "Asterisk plays the prompts", atAsterisk(lookSounds)},
+		{"asterisk_trunks", "Asterisk knows where the trunks lead", atAsterisk(lookTrunks)},
 		{"secret", "The cluster's secret is kept", lookSecret},
 		{"peers", "The other gateways can be reached", lookPeers},
 		{"alike", "The gateways are set up alike", lookAlike},
