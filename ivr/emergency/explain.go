@@ -121,6 +121,8 @@ func (l *lexicon) tell(r *reading, o origin) Evidence {
 	switch o.family {
 	case chars, latinWord:
 		return Evidence{What: "words", Detail: string(r.runes[o.a:o.b])}
+	case skipGram:
+		return Evidence{What: "words", Detail: string(r.runes[o.a]) + "…" + string(r.runes[o.b-1])}
 	case syllables:
 		return Evidence{What: "sound", Detail: string(r.runes[o.a:o.b])}
 	case concept:

@@ -43,15 +43,13 @@ func (l *lexicon) scan(s *scan, utterance string) {
 	l.exact.find(s.runes, func(id, end int) {
 		m := l.exactMean[id]
 		start := end - m.size
-		if !s.whole(start, end) {
-			return
-		}
-		switch m.what {
-		case aWord:
-			s.word(l, m.index, end, false)
-		case anAnchor:
+		switch {
+		case m.what == anAnchor:
 			s.awake[m.index] = true
-		case aConcept:
+		case !s.whole(start, end):
+		case m.what == aWord:
+			s.word(l, m.index, end, false)
+		case m.what == aConcept:
 			s.senses = append(s.senses, sense{m.index, start, end})
 		}
 	})

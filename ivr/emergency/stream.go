@@ -15,13 +15,15 @@ const Stable = 800 * time.Millisecond
 const CoolDown = 60 * time.Second
 
 // Listener follows one caller's transcript as it grows. It keeps no clock: whoever reads the recogniser
-// says the time of each text, and calls [Listener.Due] when [Listener.Wait] has passed. It is not safe for use by
-// several goroutines at once.
+// says the time of each text, and calls [Listener.Due] when [Listener.Wait] has passed. A verdict is given
+// once; after it the same service is named again only in another sentence, or where asking becomes
+// transferring. It is not safe for use by several goroutines at once.
 type Listener struct {
 	detector *Detector
-	done     string // the finished sentences still in reach
-	pending  Verdict
-	since    time.Time // of pending; zero if there is none
+	done     string    // the finished sentences still in reach
+	pending  Verdict   // of the sentence that goes on
+	since    time.Time // of pending; zero if nothing waits
+	given    Verdict   // in this sentence
 	declined map[session.Service]refusal
 }
 
@@ -36,33 +38,44 @@ func NewListener(d *Detector) *Listener {
 	return &Listener{detector: d, declined: map[session.Service]refusal{}}
 }
 
-// Partial takes the words of a sentence that goes on; a later text replaces it. The verdict is
-// [Verdict] with action None until it has been the same for [Stable].
+// Partial takes the words of a sentence that goes on; a later text replaces it. The answer's action is
+// [None] until the verdict has been the same for [Stable].
 func (l *Listener) Partial(sentence string, at time.Time) Verdict {
-	v := l.detector.Detect(l.done + sentence)
+	v := l.judge(sentence)
 	switch {
-	case v.Action == None || l.refused(v, at):
+	case !l.new(v, at):
 		l.since = time.Time{}
-	case l.since.IsZero() || v.Service != l.pending.Service || v.Action < l.pending.Action:
+	case l.since.IsZero() || v.Service != l.pending.Service || v.Action != l.pending.Action:
 		l.since = at
 	}
 	l.pending = v
 	return l.Due(at)
 }
 
-// Final takes a finished sentence. It needs no wait, since it is not taken back; what is heard next is
-// judged with it.
+// Final takes a finished sentence. It needs no wait, since it is not taken back; the next is judged by
+// itself and as its continuation.
 func (l *Listener) Final(sentence string, at time.Time) Verdict {
+	v := l.judge(sentence)
+	fresh := l.new(v, at)
 	l.done = tail(l.done + sentence + "，")
-	v := l.detector.Detect(l.done)
-	if single := l.detector.Detect(sentence); single.Action > v.Action { // long talk before must not hide a cry
-		v = single
-	}
-	l.pending, l.since = v, time.Time{}
-	if v.Action == None || l.refused(v, at) {
+	l.pending, l.given, l.since = Verdict{}, Verdict{}, time.Time{}
+	if !fresh {
 		return Verdict{Danger: v.Danger}
 	}
 	l.done = ""
+	return v
+}
+
+// judge takes the graver of what a sentence says by itself and with what was said before: long talk before
+// it must not hide a cry, nor a pause divide one.
+func (l *Listener) judge(sentence string) Verdict {
+	v := l.detector.Detect(sentence)
+	if l.done == "" {
+		return v
+	}
+	if w := l.detector.Detect(l.done + sentence); w.Action > v.Action {
+		return w
+	}
 	return v
 }
 
@@ -79,19 +92,22 @@ func (l *Listener) Due(at time.Time) Verdict {
 	if l.since.IsZero() || at.Sub(l.since) < Stable {
 		return Verdict{Danger: l.pending.Danger}
 	}
-	l.since = time.Time{}
+	l.since, l.given = time.Time{}, l.pending
 	return l.pending
 }
 
-// Decline says that the caller cancelled a verdict: the same words do not offer its service again for
-// [CoolDown].
+// Decline says that the caller cancelled a verdict: its service is not offered again for [CoolDown], unless
+// other words call for a transfer.
 func (l *Listener) Decline(v Verdict, at time.Time) {
 	l.declined[v.Service] = refusal{at, v.Words}
 	l.done, l.since = "", time.Time{}
 }
 
-// refused tells whether the caller said no to this a short time ago. New words that transfer are new.
-func (l *Listener) refused(v Verdict, at time.Time) bool {
+// new tells whether a verdict was neither given in this sentence nor declined a short time ago.
+func (l *Listener) new(v Verdict, at time.Time) bool {
+	if v.Action == None || v.Service == l.given.Service && v.Action <= l.given.Action {
+		return false
+	}
 	r, ok := l.declined[v.Service]
-	return ok && at.Sub(r.at) < CoolDown && (v.Action != Transfer || v.Words == r.words)
+	return !ok || at.Sub(r.at) >= CoolDown || v.Action == Transfer && v.Words != r.words
 }

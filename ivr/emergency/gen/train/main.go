@@ -21,14 +21,17 @@ import (
 )
 
 // training are the parameters that did best on authors left out.
-var training = classify.Training{Epochs: 12, Rate: 0.1, L2: 1e-4, Seed: 12345}
+var training = classify.Training{Epochs: 8, Rate: 0.1, L2: 1e-4, Seed: 12345}
 
 func main() {
 	from := flag.String("authors", "testdata/authors", "where the authors' files are")
 	to := flag.String("o", "data/model.bin", "the model to write; empty is none")
 	faults := flag.Bool("faults", false, "print the errors on the authors left out")
 	flag.IntVar(&training.Epochs, "epochs", training.Epochs, "how often each utterance is seen")
+	rate := flag.Float64("rate", float64(training.Rate), "the step of a training")
+	l2 := flag.Float64("l2", float64(training.L2), "the pull of weights to nothing")
 	flag.Parse()
+	training.Rate, training.L2 = float32(*rate), float32(*l2)
 	if err := run(*from, *to, *faults, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "train:", err)
 		os.Exit(1)
