@@ -87,12 +87,15 @@ func (a *Admission) mayPropose(n call.Number, events []Event) (clause string, er
 // lacks is what the proposal that waits lacks for an approval by somebody who may give it.
 func (l *Ledger) lacks(f *matter, at time.Time) Reason {
 	f.stage = StageProposed // whether it may come there is what the rest says
-	_, reason := l.approve(f, at, "", Manager)
+	_, reason := l.approve(f, at, somebody, Manager)
 	if reason == ReasonRole { // an agency may leave a level to supervisors alone
-		_, reason = l.approve(f, at, "", Supervisor)
+		_, reason = l.approve(f, at, somebody, Supervisor)
 	}
 	return reason
 }
+
+// somebody is a person who had no part in any matter: no id of the staff reads so.
+const somebody = "*"
 
 // fold makes a ledger of a docket and its measures.
 func (a *Admission) fold(d *docket) *Ledger {

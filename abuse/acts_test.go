@@ -65,7 +65,9 @@ func (n *node) proposed() (id string) {
 	n.notes(o, session.MarkNoRequest, "", ReasonNone)
 	n.notes(o, session.ConductPropose, "", ReasonGrace) // reasonable time was not given yet
 	n.clock.turn(time.Second)
-	n.notes(o, session.MarkNoRequest, "", ReasonNone)
+	if s := n.notes(o, session.MarkNoRequest, "", ReasonNone); s.Lacks != "" || s.Proposed {
+		n.t.Errorf("complete: %+v", s)
+	}
 	if s := n.notes(o, session.ConductPropose, "", ReasonNone); !s.Proposed || s.Lacks != "" {
 		n.t.Errorf("proposed: %+v", s)
 	}
@@ -138,7 +140,7 @@ func TestTheWholeStoryOfOneCaller(t *testing.T) {
 			t.Errorf("decided twice: %v", err)
 		}
 		if m, err := n.Matter(id); err != nil || m.Confirmed != 0 || m.Stage == StageSuspended || len(n.Appeals()) != 0 {
-			t.Errorf("restored: %+v, %v", m, err)
+			t.Errorf("restored: %s, %d on the ladder, %v", m.Stage, m.Confirmed, err)
 		}
 	})
 }

@@ -204,6 +204,9 @@ func (d *docket) happened(cases []Case) []Event {
 		}
 	}
 	var events, calls []Event
+	for _, c := range cases { // first: what is said of a measure in its own instant follows it
+		events = append(events, c.events(d.id, d.overturned(c.Decision))...)
+	}
 	for i, e := range d.events {
 		e.Caller = d.id
 		if e.Kind == EventCall && last[e.ID] != i {
@@ -215,9 +218,6 @@ func (d *docket) happened(cases []Case) []Event {
 		events = append(events, e)
 	}
 	events = append(events, loadsOf(calls)...)
-	for _, c := range cases {
-		events = append(events, c.events(d.id)...)
-	}
 	slices.SortStableFunc(events, func(a, b Event) int { return a.At.Compare(b.At) })
 	return events
 }
@@ -242,13 +242,21 @@ func loadsOf(calls []Event) (loads []Event) {
 	return loads
 }
 
-// events are what a measure adds to its matter: that it was decided on, and that a person lifted it.
-func (c *Case) events(caller string) []Event {
+// overturned tells whether the docket has it that an appeal lifted a measure.
+func (d *docket) overturned(decision string) bool {
+	return slices.ContainsFunc(d.events, func(e Event) bool {
+		return e.Kind == EventAppealDecide && e.Decision == decision && e.Result == overturned
+	})
+}
+
+// events are what a measure adds to its matter: that it was decided on and, unless that is known, that a person
+// lifted it.
+func (c *Case) events(caller string, known bool) []Event {
 	if c.From.IsZero() || c.State == Void {
 		return nil
 	}
 	events := []Event{{Kind: EventDecision, At: c.From, Caller: caller, Decision: c.Decision, Clause: c.Clause, Level: c.Level, Until: c.Until, By: c.Actor}}
-	if c.State == Restored {
+	if c.State == Restored && !known {
 		lifted := Event{Kind: EventAppealDecide, At: c.Ended, Caller: caller, Decision: c.Decision, Result: overturned}
 		if lifted.At.IsZero() {
 			lifted.At = c.From

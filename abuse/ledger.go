@@ -101,11 +101,11 @@ func (c *Case) entry(actor, reason string) audit.Entry {
 	if c.State == Running {
 		e.Detail["clause"] = c.Clause
 		e.Detail["level"] = strconv.Itoa(c.Level)
-		e.Detail["from"] = c.From.Format(time.RFC3339)
-		e.Detail["until"] = c.Until.Format(time.RFC3339)
+		e.Detail["from"] = c.From.Format(time.RFC3339Nano)
+		e.Detail["until"] = c.Until.Format(time.RFC3339Nano)
 	}
 	if !c.Ended.IsZero() {
-		e.Detail["ended"] = c.Ended.UTC().Format(time.RFC3339)
+		e.Detail["ended"] = c.Ended.UTC().Format(time.RFC3339Nano)
 	}
 	return e
 }

@@ -43,7 +43,7 @@ type Measure struct {
 // SetMeasure suspends a number for a while: recorded first, then in effect. actor is the person who
 // decides. Errors: [ErrAway], [ErrRunning], [ErrChanged], those of the audit log, and what is wrong with m.
 func (a *Admission) SetMeasure(ctx context.Context, m Measure, actor string) (Case, error) {
-	now := a.now().UTC().Truncate(time.Second)
+	now := a.now().UTC().Truncate(time.Millisecond) // what was noted in this second came before
 	if err := a.check(&m, now); err != nil {
 		return Case{}, err
 	}
@@ -104,7 +104,7 @@ func (a *Admission) check(m *Measure, now time.Time) error {
 	if m.Until.IsZero() {
 		m.Until = last
 	}
-	m.Until = m.Until.UTC().Truncate(time.Second)
+	m.Until = m.Until.UTC().Truncate(time.Millisecond)
 	if !m.Until.After(now) || m.Until.After(last) {
 		return fmt.Errorf("abuse: a measure of level %d ends after now and at %v at the latest", m.Level, last.Format(time.RFC3339))
 	}
@@ -181,7 +181,7 @@ func (a *Admission) Restore(ctx context.Context, decision, reason, actor string)
 
 // lift ends a measure before its term, in the state that the case says.
 func (a *Admission) lift(ctx context.Context, c Case, reason, actor string) (Case, error) {
-	c.Ended = a.now()
+	c.Ended = a.now().UTC().Truncate(time.Millisecond)
 	entry := c.entry(actor, reason)
 	if _, err := a.audit.Append(ctx, entry); err != nil {
 		return Case{}, err
