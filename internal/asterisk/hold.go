@@ -61,6 +61,7 @@ func (l *leg) lay(ctx context.Context) error {
 	if err != nil || media == nil {
 		return err
 	}
+	ctx = context.WithoutCancel(ctx) // half of it would keep the leg from all that follows
 	old := l.rest
 	l.rest = l.resting(l.rounds % restNames)
 	if err := l.queue(ctx, l.rest, media); err != nil {
@@ -79,7 +80,7 @@ func (l *leg) lift(ctx context.Context) error {
 	}
 	old := l.rest
 	l.rest = ""
-	return l.sw.api.del(ctx, "/playbacks/"+old, nil)
+	return l.sw.api.del(context.WithoutCancel(ctx), "/playbacks/"+old, nil)
 }
 
 // rewind winds the rests back until ctx ends.

@@ -102,9 +102,14 @@ func (l *leg) open(ctx context.Context, act string, answer bool) error {
 		return l.cause(err)
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.media, l.answered = true, l.answered || answer
-	return nil
+	l.mu.Unlock()
+	if !answer {
+		return nil
+	}
+	l.playing.Lock()
+	defer l.playing.Unlock()
+	return l.lay(ctx) // this process may die before it has told the caller anything
 }
 
 // cause is the leg's end instead of an error that follows from it.

@@ -42,6 +42,8 @@ func (s *story) talk(ctx context.Context, o Offer, p parties) (again bool, err e
 	if again {
 		s.reason, by = "", why
 		s.note("talk", "the agent's phone was lost", nil)
+	} else if lost && s.reason == call.EndAgent { // with the caller's leg, of which we hear a moment later
+		s.reason, by = why, why
 	}
 	s.complete(ctx, o, by)
 	return again, err
