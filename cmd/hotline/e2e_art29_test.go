@@ -50,9 +50,13 @@ func TestArticle29(t *testing.T) {
 	}{
 		{"*22", "abuse is marked", func(s session.Standing) bool { return s.Mark == "abuse" }},
 		{"*29", "a proposal without a reminder is refused", func(s session.Standing) bool { return s.Problem == string(abuse.ReasonNoReminder) }},
-		{"*26", "the reminder stands", func(s session.Standing) bool { return s.Stage == string(abuse.StageReminded) && s.Clause == abuse.Clause2 }},
+		{"*26", "the reminder stands", func(s session.Standing) bool {
+			return s.Stage == string(abuse.StageReminded) && s.Clause == abuse.Clause2
+		}},
 		{"*29", "a proposal without abuse after it is refused", func(s session.Standing) bool { return s.Problem == string(abuse.ReasonStopped) }},
-		{"*22", "abuse goes on", func(s session.Standing) bool { return s.Lacks == "" && s.Problem == "" && s.Stage == string(abuse.StageReminded) }},
+		{"*22", "abuse goes on", func(s session.Standing) bool {
+			return s.Lacks == "" && s.Problem == "" && s.Stage == string(abuse.StageReminded)
+		}},
 		{"*29", "a suspension is proposed", func(s session.Standing) bool { return s.Proposed }},
 	} {
 		desk.press(act.keys)

@@ -213,18 +213,29 @@ func (l *loadedFlow) simulate(out io.Writer, beside fs.FS, script string) error 
 }
 
 func auditCmd(o *options) *cobra.Command {
-	verify := &cobra.Command{Use: "verify", Short: "Check every audit chain in the data directory", Args: cobra.NoArgs,
+	var kept string
+	verify := &cobra.Command{Use: "verify", Short: "Check every audit chain in the data directory, and name the first bad line", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := config.Load(o.config, o.sets)
 			if err != nil {
 				return err
 			}
-			heads, err := audit.Verify(cfg.AuditDir())
+			var known []audit.Receipt
+			if kept == "" {
+				kept = cfg.Audit.CopyDir
+			}
+			if kept != "" {
+				if known, err = audit.Verify(kept); err != nil {
+					return fmt.Errorf("the copy: %w", err)
+				}
+			}
+			heads, err := audit.Verify(cfg.AuditDir(), known...)
 			for _, h := range heads {
 				fmt.Fprintf(cmd.OutOrStdout(), "%s\t%d entries\thead %s\n", h.Node, h.Seq, h.Hash)
 			}
 			return err
 		}}
+	verify.Flags().StringVar(&kept, "copy", "", "a copy that was kept elsewhere: what it has must stand in the chains (default audit.copy_dir)")
 	return group("audit", "Look after the audit log", verify)
 }
 

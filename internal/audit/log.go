@@ -20,17 +20,26 @@ import (
 type Config struct {
 	// MaxBytes is the size at which a file is closed and the next begun, 1 MiB to 1 GiB.
 	MaxBytes int64 `yaml:"max_bytes"`
+	// CopyDir is a second directory for the chain, best on another machine and in other hands: a chain alone
+	// does not show that its end was cut off. Empty keeps no copy.
+	CopyDir string `yaml:"copy_dir"`
+	// CopyEvery is how often the copy is brought up to date, 1m to 168h.
+	CopyEvery time.Duration `yaml:"copy_every"`
 }
 
 // Defaults are the values of a configuration that says nothing.
-func Defaults() Config { return Config{MaxBytes: 64 << 20} }
+func Defaults() Config { return Config{MaxBytes: 64 << 20, CopyEvery: 24 * time.Hour} }
 
 // Validate names each setting that is out of bounds.
 func (c Config) Validate() error {
+	var errs []error
 	if c.MaxBytes < 1<<20 || c.MaxBytes > 1<<30 {
-		return fmt.Errorf("max_bytes: %d is out of bounds; write a number from 1048576 (1 MiB) to 1073741824 (1 GiB)", c.MaxBytes)
+		errs = append(errs, fmt.Errorf("max_bytes: %d is out of bounds; write a number from 1048576 (1 MiB) to 1073741824 (1 GiB)", c.MaxBytes))
 	}
-	return nil
+	if c.CopyEvery < time.Minute || c.CopyEvery > 168*time.Hour {
+		errs = append(errs, fmt.Errorf("copy_every: %v is out of bounds; write 1m to 168h", c.CopyEvery))
+	}
+	return errors.Join(errs...)
 }
 
 // ErrBroken answers every append after an fsync failed: what is on the disk is unknown until the log is

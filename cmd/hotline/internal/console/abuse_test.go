@@ -101,8 +101,8 @@ func TestMattersPages(t *testing.T) {
 	}
 	for _, lang := range languages {
 		for path, want := range map[string][]string{
-			"/art29":                        {"138****5678", "139****0000", "/art29/" + matterID, "20260302-0001", "data-until"},
-			"/art29/" + matterID:            {"138****5678", "/audio/OLD#t=65", "/calls/OLD", "/approve", "1:05"},
+			"/art29":                       {"138****5678", "139****0000", "/art29/" + matterID, "20260302-0001", "data-until"},
+			"/art29/" + matterID:           {"138****5678", "/audio/OLD#t=65", "/calls/OLD", "/approve", "1:05"},
 			"/art29/" + "f" + matterID[1:]: {"139****0000", "/decide", "20260302-0001"},
 		} {
 			resp, page := b.request("GET", path, nil, "Cookie", sessionCookie+"="+session.Token+"; "+languageCookie+"="+lang)
