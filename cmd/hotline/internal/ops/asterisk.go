@@ -169,6 +169,9 @@ func loopback(host string) bool {
 
 // lookTrunks looks where Asterisk sends the calls of the trunks.
 func lookTrunks(ctx context.Context, i *asterisk.Inspector, in AsteriskInputs) (Level, string, string, error) {
+	if len(in.Config.Trunks) == 0 {
+		return Bad, "there are none", "Put the endpoint that the carrier's calls come by under asterisk.trunks: calls of others are refused.", nil
+	}
 	at, err := i.Trunks(ctx)
 	if err != nil {
 		return Warn, "", "", err
