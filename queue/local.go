@@ -116,17 +116,22 @@ func (q *Queue) declineLocal(t *ticket, token, why string) error {
 		t.deadline = time.Now().Add(5 * time.Second) // parked, since the caller is leaving
 	}
 	if held {
-		q.missLocal(a, name == RingCanceled, why)
+		q.missLocal(a, why)
 	}
 	q.matchLocal()
 	return nil
 }
 
-func (q *Queue) missLocal(a agent, cancelled bool, why string) {
+// engagedFor is how long an agent gets no offer whose phone was found to be engaged; engage in line.lua has the same.
+const engagedFor = 2 * time.Second
+
+func (q *Queue) missLocal(a agent, why string) {
 	release := func(a *agent) { a.Call, a.Token = "", "" }
 	switch {
-	case cancelled:
+	case why == string(session.DeclineCancelled):
 		q.stepAgent(a, "cancel", release)
+	case why == string(session.DeclineEngaged):
+		q.stepAgent(a, "engaged", func(a *agent) { release(a); a.Deadline, a.Last = q.clock()+millis(engagedFor), "" })
 	case a.Misses+1 >= q.cfg.AutoPauseAfter:
 		q.stepAgent(a, "missout", func(a *agent) { release(a); a.Misses, a.Reason = 0, why })
 	default:
@@ -167,7 +172,7 @@ func (q *Queue) leaveLocal(t *ticket, name, reason string) error {
 	}
 	t.ended = name
 	if held {
-		q.missLocal(a, true, reason)
+		q.missLocal(a, string(session.DeclineCancelled))
 		q.matchLocal()
 	}
 	return nil

@@ -19,7 +19,7 @@ var (
 	reapedKinds  = []string{"offer", "wrapup", "node", "call", "agent", "callback", "odd"}
 	stuckAgents  = []string{"idle", "offered", "talk", "wrapup", "gone"}
 	stuckCallers = []string{"waiting", "offered", "talk", "callback", "gone"}
-	offerResults = []string{"accept", "noanswer", "reject", "unreachable", "cancel", "fenced"}
+	offerResults = []string{"accept", "noanswer", "reject", "unreachable", "cancel", "engaged", "fenced"}
 )
 
 // metrics of the queues. Counters are of this node's calls. The gauges of waiting callers and agents are

@@ -128,12 +128,12 @@ func (t *ticket) Accept(ctx context.Context, o session.Offer) error {
 // Decline implements [session.Ticket].
 func (t *ticket) Decline(ctx context.Context, o session.Offer, why session.DeclineReason) error {
 	switch why {
-	case session.DeclineRejected, session.DeclineUnreachable, session.DeclineCancelled:
+	case session.DeclineRejected, session.DeclineUnreachable, session.DeclineCancelled, session.DeclineEngaged:
 	default:
 		why = session.DeclineNoAnswer
 	}
 	return t.act(ctx, "decline", func(ctx context.Context) error {
-		v, err := t.q.scripts.run(ctx, t.q.scripts.decline, seed(), t.entry.CallID, o.Token, string(why)).Int64()
+		v, err := t.q.scripts.run(ctx, t.q.scripts.decline, seed(), t.entry.CallID, o.Token, string(why), o.Holder).Int64()
 		return t.stepped(v, err, EntryWaiting, o.Token)
 	}, func() error { return t.q.declineLocal(t, o.Token, string(why)) })
 }

@@ -178,7 +178,7 @@ func (d *dialling) try(ctx context.Context, b *branch, w *way, t *talk, offer []
 		return d.byNode(ctx, w, steps)
 	}
 	if w.phone != "" {
-		d.sw.parted(ctx, w.phone)
+		return d.toOwn(ctx, w)
 	}
 	return w.line.layer.Invite(ctx, w.inv)
 }
@@ -204,7 +204,8 @@ func (d *dialling) first(ctx context.Context, n int, steps <-chan call.Progress,
 			if !ok {
 				e = &call.DialError{Cause: call.CauseFailure, Err: o.err}
 			}
-			if e.Status >= 600 { // RFC 3261 section 16.7: a global refusal speaks for every phone
+			_, engaged := errors.AsType[*call.Engaged](e)
+			if e.Status >= 600 || engaged { // RFC 3261 section 16.7: a global refusal speaks for every phone
 				settle(&call.Ended{Cause: call.CauseElsewhere})
 				d.rest(left, outcomes)
 				d.tell(call.Trying)

@@ -52,6 +52,8 @@ func (s *Switch) fromPhone(l *line, c *dialog.Call) {
 		s.reject(c, no.Status, no.Headers...)
 		return
 	}
+	_ = s.engaged.take(ext, c.ID(), "", false) // it may call whenever it likes
+	defer s.engaged.drop(ext, c.ID())
 	s.start(s.newLeg(l, c, call.Info{
 		Direction: call.Incoming, Extension: ext, Caller: call.Number{Raw: ext}, Called: dialled(c.Request()),
 		Identity: call.Verified,

@@ -28,6 +28,7 @@ type metrics struct {
 	eventsDropped      prometheus.Counter
 	panics             prometheus.Counter
 	stale              prometheus.Counter
+	engaged            prometheus.Counter
 	jitter, loss       *prometheus.HistogramVec
 	oneWay             *prometheus.CounterVec
 }
@@ -68,6 +69,7 @@ func newMetrics(reg prometheus.Registerer, trunks []string) *metrics {
 		eventsDropped: counter("events_dropped_total", "Holds and transfers that nobody read in time."),
 		panics:        counter("handler_panics_total", "Panics that ended one call each."),
 		stale:         counter("stale_dialogs_total", "Dialogs of a killed process that were ended by BYE."),
+		engaged:       counter("engaged_total", "Calls that were to ring a phone alone, and were refused because it was in a call."),
 		jitter:        histogram("jitter_seconds", "Interarrival jitter at a leg's end.", .001, .005, .01, .02, .03, .05, .1),
 		loss:          histogram("loss_ratio", "Lost RTP packets of a leg.", .001, .005, .01, .02, .05, .1, .5),
 		oneWay:        counters("rtp_one_way_total", "Answered legs that heard nothing of their party.", "trunk"),
@@ -93,7 +95,7 @@ func newMetrics(reg prometheus.Registerer, trunks []string) *metrics {
 	}
 	if reg != nil {
 		reg.MustRegister(m.calls, m.limit, m.kept, m.reserved, m.refused, m.dropped, m.responses, m.digitsDropped,
-			m.eventsDropped, m.panics, m.stale, m.jitter, m.loss, m.oneWay)
+			m.eventsDropped, m.panics, m.stale, m.engaged, m.jitter, m.loss, m.oneWay)
 	}
 	return m
 }

@@ -137,6 +137,9 @@ var errSilent = errors.New("sip: the gateway does not answer")
 func (d *dialling) byNode(ctx context.Context, w *way, steps chan<- call.Progress) (*dialog.Call, error) {
 	token := d.sw.tokens.issue(w.node, w.inv.CallID, d.info.Extension, w.phone, time.Now())
 	w.inv.Headers = append(slices.Clip(w.inv.Headers), sip.NewHeader(nodeHeader, token))
+	if d.opts.Exclusive {
+		w.inv.Headers = append(w.inv.Headers, sip.NewHeader(exclusiveHeader, "1"))
+	}
 	attempt, give := context.WithCancelCause(ctx)
 	defer give(nil)
 	silent := time.AfterFunc(d.sw.patience, func() { give(errSilent) })
@@ -158,7 +161,7 @@ func (d *dialling) byNode(ctx context.Context, w *way, steps chan<- call.Progres
 		err = &call.DialError{Cause: call.CauseNoResponse, Err: errSilent}
 	}
 	d.sw.metrics.nodes.dials.WithLabelValues(nodeResult(w, err)).Inc()
-	return c, err
+	return c, engagedBy(err)
 }
 
 // nodeResult is the metric's word for how a call by another gateway came out.

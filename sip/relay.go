@@ -145,7 +145,8 @@ func (r *relay) ring(ctx context.Context) trunk.Result {
 	defer time.AfterFunc(relayRing, func() { stop(&call.Ended{Cause: call.CauseNoAnswer}) }).Stop()
 	defer context.AfterFunc(r.caller.Context(), func() { stop(r.caller.gone()) })()
 	i := r.caller.Info()
-	d := &dialling{sw: r.sw, opts: call.DialOptions{Masked: i.Caller.Raw, Display: i.Display, Token: i.Token, OnProgress: r.progress},
+	d := &dialling{sw: r.sw, opts: call.DialOptions{Masked: i.Caller.Raw, Display: i.Display, Token: i.Token, OnProgress: r.progress,
+		Exclusive: r.caller.dialog.Request().GetHeader(exclusiveHeader) != nil},
 		info: call.Info{ID: newID(), Direction: call.Outgoing, Extension: i.Extension, Called: i.Extension,
 			Caller: i.Caller, Display: i.Display, Identity: call.Verified, Token: i.Token}}
 	w, err := d.toPhone(r.phone)
@@ -196,7 +197,8 @@ func (r *relay) refuse(err error) trunk.Result {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
 	defer cancel()
-	if err := r.caller.dialog.Reject(ctx, status, "", r.sw.refusalHeaders(e.Cause)...); err != nil && r.caller.Context().Err() == nil {
+	headers := append(r.sw.refusalHeaders(e.Cause), engagedHeaders(e)...)
+	if err := r.caller.dialog.Reject(ctx, status, "", headers...); err != nil && r.caller.Context().Err() == nil {
 		r.caller.log.Warn("a refusal was not sent", "error", err)
 	}
 	return result

@@ -76,6 +76,7 @@ type Switch struct {
 	cap       *trunk.Cap
 	ids       *ids
 	heard     *heard
+	engaged   *engaged
 
 	mu       sync.Mutex
 	handler  call.Handler
@@ -107,7 +108,7 @@ func New(cfg Config, deps Deps) (*Switch, error) {
 	if cfg.Nodes.Listen != "" && (len(deps.NodeSecret) < minSecret || deps.Peers == nil) {
 		return nil, errors.New("sip: NodeSecret and Peers must be set for nodes.listen")
 	}
-	s := &Switch{cfg: cfg, deps: deps, log: deps.Log, plan: plan, cap: trunk.NewCap(cfg.MaxCalls), ids: newIDs(), heard: newHeard(),
+	s := &Switch{cfg: cfg, deps: deps, log: deps.Log, plan: plan, cap: trunk.NewCap(cfg.MaxCalls), ids: newIDs(), heard: newHeard(), engaged: newEngaged(),
 		legs: map[string]*leg{}, relays: map[*relay]struct{}{}, phones: within(cfg.PhoneSources), gateways: within(cfg.Nodes.Sources),
 		tokens: newTokens(deps.NodeSecret, deps.Node), patience: nodePatience}
 	if deps.Phones != nil {

@@ -18,6 +18,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/hotline12345/gateway/internal/call"
 	"github.com/hotline12345/gateway/internal/store"
 	"github.com/hotline12345/gateway/internal/store/storetest"
 	"github.com/hotline12345/gateway/queue"
@@ -278,14 +279,22 @@ func (f *redisFailover) judge(calls int) string {
 }
 
 // pair finds the agent of each caller whose talk was over before the crowd had heard both voices, which it goes
-// by: an agent's call without a caller that began while the caller waited and ended as the caller's did.
+// by: the last whose phone was answered with the caller's number shown, masked, while the caller was on the line. The
+// last four digits of the crowd's numbers are all different.
 func (f *redisFailover) pair() {
 	for _, v := range f.crowd.visits {
-		for _, r := range f.crowd.rings {
-			if v.ring == nil && r.visit == nil && !r.answered.IsZero() && r.by != "" && !v.answered.IsZero() && !v.ended.IsZero() &&
-				r.rang.After(v.answered) && r.answered.Before(v.ended) && v.ended.Sub(r.ended).Abs() < 500*time.Millisecond {
-				v.ring, r.visit = r, v
+		if v.ring != nil {
+			continue
+		}
+		shown := "<sip:" + (call.Number{E164: "+86" + v.number}).Masked() + "@"
+		for _, r := range f.crowd.rings { // the last wins
+			if r.visit == nil && !r.answered.IsZero() && r.by != "" && r.answered.Before(v.ended) &&
+				strings.Contains(r.party.invite.Get("From"), shown) {
+				v.ring = r
 			}
+		}
+		if v.ring != nil {
+			v.ring.visit = v
 		}
 	}
 }

@@ -283,6 +283,8 @@ type Offer struct {
 	Token     string // 128 random bits; compared for equality
 	Ring      time.Duration
 	Node      string // the node that owns the phone
+	// Holder is, for a Decline with DeclineEngaged, the call that has the agent's phone; "" when nobody knows it.
+	Holder string
 }
 
 // CallBacks is the ledger of callers who are owed a call back (package queue).
@@ -363,7 +365,8 @@ const (
 	DeclineNoAnswer    DeclineReason = "noanswer"
 	DeclineRejected    DeclineReason = "reject"
 	DeclineUnreachable DeclineReason = "unreachable"
-	DeclineCancelled   DeclineReason = "cancel" // the caller left while it rang; the agent is not at fault
+	DeclineCancelled   DeclineReason = "cancel"  // the caller left while it rang; the agent is not at fault
+	DeclineEngaged     DeclineReason = "engaged" // the phone was not rung, since it is in another call; nor is the agent
 )
 
 // LeaveReason is why a caller left a queue without an agent.

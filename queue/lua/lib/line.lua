@@ -86,10 +86,22 @@ local function free_agent(c, event, fields)
   if agent_step(a, event, fields) then match_agent(a) end
 end
 
+-- engage keeps offers from an agent whose phone was found to be in another call, for 2 s: it is asked again then. A talk
+-- of the queue that has lost its agent in the books, as after a failover, gets the agent back.
+local function engage(was, holder)
+  free_agent(was, 'engaged', {deadline = now + 2000, last = ''})
+  local c, a = load('c:', holder), load('a:', was.agent)
+  if not c or c.state ~= 'talk' or c.agent ~= was.agent or not a or a.state ~= 'wrapup' then return end
+  agent_take(a, 'take', c.id, c.token)
+  agent_step(a, 'accept', {misses = 0})
+  c.apart = ''
+  save('c:', c)
+end
+
 -- drop_offer takes a call back to its old place. A cancelled call is parked for 5 s, outside the queue,
 -- since its caller is leaving; should no leave come, the sweep puts it back. A call back ends instead: its
 -- caller is not on the line.
-local function drop_offer(c, why)
+local function drop_offer(c, why, holder)
   local was = {agent = c.agent, token = c.token}
   local name = why == 'cancel' and 'RINGCANCELED' or 'RINGNOANSWER'
   if (c.task or '') ~= '' then
@@ -103,6 +115,11 @@ local function drop_offer(c, why)
       redis.call('ZADD', K .. 'offers', str(now + 5000), c.id)
     end
     free_agent(was, 'cancel')
+    return
+  end
+  if why == 'engaged' then
+    engage(was, holder)
+    match_queue(c.queue)
     return
   end
   local a = load('a:', was.agent)
