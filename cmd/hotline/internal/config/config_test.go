@@ -94,3 +94,20 @@ func TestNoFile(t *testing.T) {
 		t.Errorf("the error is %v", err)
 	}
 }
+
+// TestExampleOfAsterisk takes the comment signs off the example's part about Asterisk: what is left is a configuration.
+func TestExampleOfAsterisk(t *testing.T) {
+	head, rest, ok := strings.Cut(string(configs.Example), "# backend: asterisk")
+	section, tail, _ := strings.Cut("# backend: asterisk"+rest, "\n\n")
+	if !ok {
+		t.Fatal("the example tells of no Asterisk")
+	}
+	section = strings.TrimPrefix(strings.ReplaceAll(section, "\n# ", "\n"), "# ")
+	c, err := Load(file(t, head+section+"\n\n"+tail), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Backend != Asterisk || len(c.Asterisk.Trunks) != 1 || c.Asterisk.URL != "https://10.0.0.5:8089/ari" {
+		t.Errorf("got %s, %+v", c.Backend, c.Asterisk)
+	}
+}
