@@ -27,6 +27,7 @@ soak: ## Fuzz every parser for 30 s each, load, flood and soak gateways in full,
 	HOTLINE_SOAK=1 $(GO) test -run '^TestCluster$$' -v -timeout 15m ./cmd/hotline
 	HOTLINE_SOAK=1 $(GO) test -run '^TestRedisFailover$$' -v -timeout 20m ./cmd/hotline
 	HOTLINE_SOAK=1 $(GO) test -run '^TestFlood$$' -v -timeout 15m ./cmd/hotline
+	HOTLINE_SOAK=1 $(GO) test -run '^TestAsterisk$$|^TestAsteriskCut$$' -v -timeout 15m ./cmd/hotline
 	HOTLINE_SOAK=1 $(GO) test -run '^TestSoak$$' -v -timeout 60m ./cmd/hotline # HOTLINE_SOAK_FOR=2m for so long
 	$(GO) test -race -count=20 -timeout 4h -run 'Kill|Redis|Random|Property' ./...
 
@@ -35,6 +36,7 @@ bench: ## Measure: packets, scripts, and 1,300 calls at once, 300 of them bridge
 	deploy/test-deps
 	$(GO) test -run '^$$' -bench . -benchmem ./sip/media ./internal/recording ./abuse ./queue
 	HOTLINE_BENCH=1 $(GO) test -run 'TestLoad1300' -v -timeout 20m ./cmd/hotline
+	HOTLINE_BENCH=1 $(GO) test -run '^TestSideBySide$$' -v -timeout 30m ./cmd/hotline # HOTLINE_BENCH_CALLS=50 for so many alone
 
 .PHONY: lint
 lint: ## Run the linters

@@ -89,6 +89,9 @@ func (s *Switch) rejoinAll(ctx context.Context, up []taken, far map[string]*leg,
 			s.drop(ctx, "/bridges/"+b.ID)
 			continue
 		}
+		s.mu.Lock()
+		s.bridges[b.ID] = true
+		s.mu.Unlock()
 		with.bridge.enlist(up[i].leg)
 		up[i].leg.joined = with
 	}

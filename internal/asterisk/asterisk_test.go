@@ -297,13 +297,13 @@ var update = flag.Bool("update", false, "write docs/backends.md anew")
 // mortal is a wire that can die as a killed gateway does: nothing of it reaches Asterisk any more.
 type mortal struct {
 	*wire
-	cable *cable
+	cable *asterisktest.Cable
 	ast   *asterisktest.Server // by the way that is not cut
 }
 
 // Restart implements [calltest.Restarter].
 func (m mortal) Restart(load func(string) (*call.Checkpoint, bool)) calltest.Harness {
-	m.cable.set(true)
+	m.cable.Cut(true)
 	return newWireOn(m.t, m.ast, func(s *Switch) {
 		if err := s.Adopt(m.t.Context(), load); err != nil {
 			m.t.Fatal(err)

@@ -3,10 +3,7 @@ package asterisk
 import (
 	"context"
 	"errors"
-	"io"
-	"net"
 	"net/url"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,84 +12,15 @@ import (
 	"github.com/hotline12345/gateway/internal/call/calltest"
 )
 
-// cable is the way to ARI, which a test can cut.
-type cable struct {
-	listener net.Listener
-	to       string
-
-	mu    sync.Mutex
-	cut   bool
-	conns map[net.Conn]bool
-	busy  sync.WaitGroup
-}
-
-func newCable(t *testing.T, to string) *cable {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &cable{listener: l, to: to, conns: map[net.Conn]bool{}}
-	c.busy.Go(c.accept)
-	t.Cleanup(func() {
-		_ = l.Close()
-		c.set(true)
-		c.busy.Wait()
-	})
-	return c
-}
-
-func (c *cable) accept() {
-	for {
-		near, err := c.listener.Accept()
-		if err != nil {
-			return
-		}
-		far, err := net.Dial("tcp", c.to)
-		c.mu.Lock()
-		if err != nil || c.cut {
-			c.mu.Unlock()
-			_ = near.Close()
-			if err == nil {
-				_ = far.Close()
-			}
-			continue
-		}
-		c.conns[near], c.conns[far] = true, true
-		c.mu.Unlock()
-		for _, pair := range [][2]net.Conn{{near, far}, {far, near}} {
-			c.busy.Go(func() {
-				_, _ = io.Copy(pair[0], pair[1]) // ends when either side is closed
-				_ = pair[0].Close()
-				_ = pair[1].Close()
-			})
-		}
-	}
-}
-
-// set cuts the cable, or mends it.
-func (c *cable) set(cut bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.cut = cut
-	if !cut {
-		return
-	}
-	for conn := range c.conns {
-		_ = conn.Close()
-	}
-	clear(c.conns)
-}
-
 // over runs a wire over a cable, that gives its calls up soon.
-func over(t *testing.T, ast *asterisktest.Server) (*wire, *cable) {
+func over(t *testing.T, ast *asterisktest.Server) (*wire, *asterisktest.Cable) {
 	t.Helper()
 	u, err := url.Parse(ast.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newCable(t, u.Host)
-	u.Host = c.listener.Addr().String()
+	c := asterisktest.NewCable(t, u.Host)
+	u.Host = c.Addr
 	behind, inner := *ast, *ast.Server
 	inner.URL = u.String()
 	behind.Server = &inner
@@ -134,7 +62,7 @@ func TestEventsAreCut(t *testing.T) {
 	<-leaves.Answered()
 	left := <-legs
 
-	cable.set(true)
+	cable.Cut(true)
 	await(t, "the loss is seen", func() bool { return !w.sw.up.Load() })
 	leaves.Hang()
 	<-leaves.Ended()
@@ -144,7 +72,7 @@ func TestEventsAreCut(t *testing.T) {
 	if _, err := w.sw.Dial(t.Context(), call.Endpoint{Kind: call.ToExtension, Name: "1001"}, call.DialOptions{}); err == nil {
 		t.Error("a call was placed without a connection")
 	}
-	cable.set(false)
+	cable.Cut(false)
 	if e := ended(left); e == nil || e.Reason != call.EndSignalling {
 		t.Errorf("who hung up in between ended with %+v", e)
 	}
@@ -231,7 +159,7 @@ func TestATalkOutlivesTheGateway(t *testing.T) {
 	if got := calltest.Share(told.Listen(restSilence + time.Second)[restSilence/time.Second*call.Rate:], holdHz); got > 0.1 {
 		t.Errorf("the caller hears %.2f of the hold prompt while the gateway lives", got)
 	}
-	cable.set(true)
+	cable.Cut(true)
 	if got := calltest.Share(told.Listen(restSilence + time.Second)[restSilence/time.Second*call.Rate:], holdHz); got < 0.5 {
 		t.Errorf("the caller hears %.2f of the hold prompt while the gateway is away", got)
 	}

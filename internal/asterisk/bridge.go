@@ -44,7 +44,27 @@ func (s *Switch) bridgeID() string { return s.bridgePrefix() + ulid.Make().Strin
 
 // makeBridge makes a bridge that tells of keys as well.
 func (s *Switch) makeBridge(ctx context.Context, id, name string) error {
-	return s.api.post(ctx, "/bridges/"+id, query{"type": "mixing,dtmf_events", "name": name}, nil)
+	s.mu.Lock()
+	s.bridges[id] = true
+	s.mu.Unlock()
+	if err := s.api.post(ctx, "/bridges/"+id, query{"type": "mixing,dtmf_events", "name": name}, nil); err != nil {
+		s.unmake(id)
+		return err
+	}
+	return nil
+}
+
+// unmake notes that a bridge is of no use any more. Should it be left in Asterisk, it is cleared at the next
+// connection.
+func (s *Switch) unmake(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.bridges, id)
+}
+
+func (s *Switch) dropBridge(ctx context.Context, id string) {
+	s.unmake(id)
+	s.drop(ctx, "/bridges/"+id)
 }
 
 func (s *Switch) join(ctx context.Context, bridge string, channels ...string) error {
@@ -203,10 +223,10 @@ func (b *bridge) whisper(ctx context.Context, l *leg, m *member, staff []*leg) e
 // hush ends a whisperer's own bridge.
 func (b *bridge) hush(ctx context.Context, m *member) {
 	for _, id := range m.snoops {
-		b.sw.drop(ctx, "/channels/"+id)
+		b.sw.dropSide(ctx, id)
 	}
 	if m.whisp != "" {
-		b.sw.drop(ctx, "/bridges/"+m.whisp)
+		b.sw.dropBridge(ctx, m.whisp)
 	}
 	m.whisp, m.snoops = "", nil
 }
@@ -295,6 +315,7 @@ func (b *bridge) Close() error {
 		}
 		b.hush(ctx, m)
 	}
+	b.sw.unmake(b.id)
 	return b.sw.api.del(ctx, "/bridges/"+b.id, nil)
 }
 

@@ -124,12 +124,14 @@ func (l *leg) wind(ctx context.Context) {
 	if l.rest == "" || l.ctx.Err() != nil || p != nil && l.sw.runs(p.id) {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, rewindEvery)
+	defer cancel()
 	err := l.sw.api.post(ctx, "/playbacks/"+l.rest+"/control", query{"operation": "restart"}, nil)
 	e, refused := errors.AsType[*StatusError](err)
 	if refused && (e.Status == http.StatusNotFound || e.Status == http.StatusConflict) {
 		return // it is over, or has yet to begin
 	}
-	if err != nil && l.ctx.Err() == nil && ctx.Err() == nil {
+	if err != nil && l.ctx.Err() == nil && l.sw.up.Load() {
 		l.log.Warn("asterisk: a caller who hears nothing now will hear the hold prompt", "err", err)
 	}
 }

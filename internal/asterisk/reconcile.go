@@ -40,6 +40,23 @@ func (s *Switch) reconcile(ctx context.Context) error {
 	for _, ch := range mine {
 		s.found(ctx, ch)
 	}
+	return s.clear(ctx)
+}
+
+// clear deletes the bridges that were done with while Asterisk was away.
+func (s *Switch) clear(ctx context.Context) error {
+	bridges, err := s.ownBridges(ctx)
+	if err != nil {
+		return err
+	}
+	for _, b := range bridges {
+		s.mu.Lock()
+		used := s.bridges[b.ID]
+		s.mu.Unlock()
+		if !used {
+			s.drop(ctx, "/bridges/"+b.ID)
+		}
+	}
 	return nil
 }
 
@@ -57,13 +74,13 @@ func (s *Switch) lose(isGone func(channel string) bool) {
 func (s *Switch) found(ctx context.Context, ch listed) {
 	s.mu.Lock()
 	l := s.legs[ch.ID]
-	_, waiting := s.sides[ch.ID]
+	_, used := s.sides[ch.ID]
 	s.mu.Unlock()
 	switch {
 	case l != nil && l.progress != nil && ch.State == "Up":
 		l.pickedUp() // the answer came while nobody listened
 		return
-	case l != nil || waiting:
+	case l != nil || used:
 		return
 	case isSide(ch.ID):
 		s.drop(ctx, "/channels/"+ch.ID)

@@ -41,6 +41,7 @@ type api struct {
 	password string
 	http     *http.Client
 	timeout  time.Duration
+	patience time.Duration // how long Asterisk may be away before a request fails for it
 	metrics  *metrics
 }
 
@@ -59,7 +60,7 @@ func newAPI(cfg Config, m *metrics) (*api, error) {
 	t := &http.Transport{TLSClientConfig: conf, MaxIdleConns: poolSize, MaxIdleConnsPerHost: poolSize,
 		IdleConnTimeout: 30 * time.Second, ResponseHeaderTimeout: cfg.Timeout}
 	return &api{base: strings.TrimSuffix(cfg.URL, "/"), user: cfg.Username, password: password,
-		http: &http.Client{Transport: t}, timeout: cfg.Timeout, metrics: m}, nil
+		http: &http.Client{Transport: t}, timeout: cfg.Timeout, patience: cfg.LostAfter, metrics: m}, nil
 }
 
 func tlsConfig(caFile string) (*tls.Config, error) {
@@ -80,8 +81,28 @@ func tlsConfig(caFile string) (*tls.Config, error) {
 // query is a request's parameters.
 type query map[string]string
 
-// do sends a request and reads its answer into reply, which may be nil.
+// tryAgain is the time between two attempts to reach an Asterisk that is away.
+const tryAgain = 250 * time.Millisecond
+
+// do sends a request and reads its answer into reply, which may be nil. While Asterisk cannot be reached it tries again,
+// as long as ctx and Asterisk's calls last: what a call is about to do is done late then, and not left out. A request
+// that came through without its answer is made twice, which has no second effect, since what it makes has a name.
 func (a *api) do(ctx context.Context, method, path string, q query, body, reply any) error {
+	for until := time.Now().Add(a.patience); ; {
+		err := a.once(ctx, method, path, q, body, reply)
+		if _, answered := errors.AsType[*StatusError](err); err == nil || answered || ctx.Err() != nil || time.Now().After(until) {
+			return err
+		}
+		select {
+		case <-time.After(tryAgain):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// once sends a request once.
+func (a *api) once(ctx context.Context, method, path string, q query, body, reply any) error {
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
 	what := method + " " + path

@@ -34,25 +34,31 @@ func isSide(channel string) bool { return strings.HasPrefix(channel, sidePrefix)
 
 // enter asks for a side and waits until it is in the application.
 func (s *Switch) enter(ctx context.Context, id, path string, q query) error {
-	in := make(chan struct{})
+	in := make(chan struct{}, 1)
 	s.mu.Lock()
 	s.sides[id] = in
 	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		delete(s.sides, id)
-		s.mu.Unlock()
-	}()
 	all := query{"app": s.app}
 	maps.Copy(all, q)
 	if err := s.api.post(ctx, path, all, nil); err != nil {
+		s.dropSide(context.WithoutCancel(ctx), id) // it may be there all the same
 		return err
 	}
 	select {
 	case <-in:
 		return nil
 	case <-ctx.Done():
-		s.drop(context.WithoutCancel(ctx), "/channels/"+id)
+		s.dropSide(context.WithoutCancel(ctx), id)
 		return fmt.Errorf("asterisk: the side %s did not enter the application: %w", id, context.Cause(ctx))
 	}
+}
+
+// dropSide ends a side. One that is left, since Asterisk was away, is cleared when it is back.
+func (s *Switch) dropSide(ctx context.Context, id string) {
+	s.mu.Lock()
+	delete(s.sides, id)
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, goodbye)
+	defer cancel()
+	s.drop(ctx, "/channels/"+id)
 }

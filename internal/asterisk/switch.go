@@ -70,7 +70,8 @@ type Switch struct {
 	phones   map[string]endpoint      // by name, as Asterisk listed them last
 	legs     map[string]*leg          // by channel
 	plays    map[string]chan struct{} // playbacks that run
-	sides    map[string]chan struct{} // channels that are to enter the application as the side of another
+	sides    map[string]chan struct{} // channels that are the side of another, or are to be; told when they are
+	bridges  map[string]bool          // that are in use
 	handlers sync.WaitGroup
 	work     sync.WaitGroup
 }
@@ -101,7 +102,7 @@ func New(cfg Config, deps Deps) (*Switch, error) {
 	first := make(chan struct{})
 	return &Switch{cfg: cfg, deps: deps, log: deps.Log, app: app, api: api, metrics: m, sounds: sounds,
 		first: first, ready: sync.OnceFunc(func() { close(first) }),
-		legs: map[string]*leg{}, plays: map[string]chan struct{}{}, sides: map[string]chan struct{}{}}, nil
+		legs: map[string]*leg{}, plays: map[string]chan struct{}{}, sides: map[string]chan struct{}{}, bridges: map[string]bool{}}, nil
 }
 
 // Serve takes the calls that the dialplan sends to the application, until ctx ends; then new ones are
@@ -135,10 +136,10 @@ func (s *Switch) started(e *ari.StasisStart) {
 	case isSide(e.Channel.ID):
 		s.mu.Lock()
 		in := s.sides[e.Channel.ID]
-		delete(s.sides, e.Channel.ID)
 		s.mu.Unlock()
-		if in != nil {
-			close(in)
+		select {
+		case in <- struct{}{}:
+		default: // nobody waits for it
 		}
 	case len(e.Args) > 0 && e.Args[0] == argOut:
 		s.with(e.Channel.ID, (*leg).pickedUp)

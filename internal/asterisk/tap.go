@@ -177,11 +177,11 @@ func (t *tap) clear() {
 			}
 			for _, id := range []string{tr.snoop, tr.side} {
 				if id != "" {
-					t.leg.sw.drop(ctx, "/channels/"+id)
+					t.leg.sw.dropSide(ctx, id)
 				}
 			}
 			if tr.bridge != "" {
-				t.leg.sw.drop(ctx, "/bridges/"+tr.bridge)
+				t.leg.sw.dropBridge(ctx, tr.bridge)
 			}
 		}
 	})
