@@ -36,6 +36,9 @@ type Verdict struct {
 	Words string
 	// Rules tells that the phrases and rules alone said so; no judge may undo it.
 	Rules bool
+	// Firm tells that the caller asked for the service, or that an operator's own phrase said so; no
+	// classifier may undo it.
+	Firm bool
 }
 
 // Detector hears danger in words. It is safe for use by several goroutines at once.
@@ -123,21 +126,21 @@ func (d *Detector) judge(r *reading, layer Layer) Verdict {
 	if v.Action = d.decide(f, v.Danger); v.Action == None {
 		return Verdict{Danger: v.Danger}
 	}
-	if f.own {
-		v.Service = f.which(v.Service)
+	if f.firm || f.service == anyService && p[best] < v.Danger/2 {
+		v.Service = f.which(session.Police)
 	}
-	v.Rules = f.action >= v.Action
+	v.Rules, v.Firm = f.action >= v.Action, f.firm
 	v.Words = d.strongest(r, best)
 	return v
 }
 
-// decide is the action of a floor and a probability of danger. An operator's own words act as they say.
+// decide is the action of a floor and a probability of danger. A firm floor is never gone below.
 func (d *Detector) decide(f floor, danger float64) Action {
 	p := float32(danger)
 	switch {
-	case f.own && f.action == Transfer, p >= d.model.Transfer, f.action == Transfer && p >= d.model.Floor:
+	case f.firm && f.action == Transfer, p >= d.model.Transfer, f.action == Transfer && p >= d.model.Floor:
 		return Transfer
-	case f.own && f.action == Confirm, p >= d.model.Confirm, f.action != None && p >= d.model.FloorAsk:
+	case f.firm && f.action == Confirm, p >= d.model.Confirm, f.action != None && p >= d.model.FloorAsk:
 		return Confirm
 	}
 	return None
@@ -156,7 +159,7 @@ func (f floor) verdict(r *reading) Verdict {
 	if f.action == None {
 		return Verdict{}
 	}
-	v := Verdict{Action: f.action, Service: f.which(session.Police), Danger: 1, Rules: true}
+	v := Verdict{Action: f.action, Service: f.which(session.Police), Danger: 1, Rules: true, Firm: f.firm}
 	if i := r.decisive(); i >= 0 {
 		v.Words = string(r.runes[r.hits[i].start:r.hits[i].end])
 	}

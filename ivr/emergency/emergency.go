@@ -1,14 +1,30 @@
-// Package emergency knows the keys of danger, and the service that each means (Art. 9(1)).
+// Package emergency knows the keys of danger, and hears danger in words (Art. 9(1)).
 //
 // Key 0 means danger everywhere but inside a run of digits, where it is a digit; there *0 does. After
-// it the caller chooses a service with 1 to 4, or goes back with 9; see [ByKey].
-//
-// The package is pure: it plays nothing, waits for nothing and keeps no clock. Whoever reads a
+// it the caller chooses a service with 1 to 4, or goes back with 9; see [ByKey]. Whoever reads a
 // caller's keys asks a [KeyWatch] of that caller at every key, in every answered state:
 //
 //	if watch.Press(d.Key, d.At, collecting) {
 //		// ends the stage
 //	}
+//
+// A [Detector] judges what a recogniser heard; a [Listener] follows a transcript as it grows. Each utterance
+// is folded (narrow, simplified, without fillers, spoken numbers as digits), then read in four ways:
+//
+//   - phrases (data/phrases.tsv) as written and by their sound, in one pass of an automaton;
+//   - rules (data/rules.tsv), RE2, each woken by a word that it needs;
+//   - suppressors among both: negation, the past, what is over, ifs, questions to the administration, hearsay,
+//     figures of speech, longer words. Urgency overrides those that are only a manner of speaking;
+//   - concepts (data/concepts.tsv), words of like meaning, for the classifier.
+//
+// What phrases and rules say is the floor. A linear classifier (data/model.bin) weighs it together with n-grams
+// of characters and of syllables and with the concepts, and gives each service a calibrated probability. A
+// service that the caller asks for, and an operator's own words, are never passed over.
+//
+// The model is made by `go generate` from testdata/authors/author-*.tsv, and measured on test-*.tsv there, by
+// authors that it never saw. Who changes the data files makes it anew.
+//
+// The package is pure: it plays nothing, waits for nothing and keeps no clock.
 package emergency
 
 import (

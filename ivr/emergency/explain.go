@@ -12,7 +12,7 @@ import (
 func (s *scan) decisive() int {
 	best := -1
 	for i, h := range s.hits {
-		if h.off == "" && h.service == s.floor.service && (h.tier == danger || h.tier == weak) &&
+		if h.off == "" && h.service == s.floor.service && (h.tier == danger || h.tier == weak || h.tier == request) &&
 			(best < 0 || h.tier < s.hits[best].tier || h.tier == s.hits[best].tier && !h.rule && s.hits[best].rule) {
 			best = i
 		}

@@ -6,7 +6,7 @@ import "slices"
 type floor struct {
 	action  Action
 	service string
-	own     bool // an operator's own phrase said so
+	firm    bool // an operator's own phrase, or a service asked for: no classifier overrules it
 }
 
 // precedence is the service of two that an utterance names alike: where people burn or are trapped first.
@@ -77,32 +77,46 @@ func (s *scan) near(h *hit) bool {
 			return false
 		}
 		return !slices.ContainsFunc(s.hits, func(o hit) bool { // 有没有, 没呼吸
-			return (o.service == unsaid || o.tier == danger) && o.start <= n.start && n.end <= o.end
+			return (o.service == unsaid || o.tier == danger || o.tier == request) && o.start <= n.start && n.end <= o.end
 		})
 	})
 }
 
-// settle sets the floor: danger is a transfer, danger with a cue is asked about. A cry that names no service
-// makes the most of what is named beside it; alone it is asked about.
+// settle sets the floor: danger is a transfer; danger with a cue, and a service asked for, are asked about.
+// A cry that names no service makes the most of what is named beside it.
 func (s *scan) settle() {
 	s.floor = floor{action: None, service: "none"}
-	cued := slices.ContainsFunc(s.hits, func(h hit) bool { return h.off == "" && (h.tier == cue || h.service == urgent) })
-	cry := slices.ContainsFunc(s.hits, func(h hit) bool { return h.off == "" && h.tier == danger && h.service == anyService })
+	cued, cry := false, false
+	for _, h := range s.hits {
+		if h.off == "" {
+			cued = cued || h.tier == cue || h.service == urgent
+			cry = cry || h.service == anyService && (h.tier == danger || h.tier == request)
+		}
+	}
 	for _, service := range precedence {
 		for _, h := range s.hits {
-			if h.service != service || h.off != "" || h.tier == suppressor || h.tier == cue {
+			if h.service != service || h.off != "" {
 				continue
 			}
-			action := None
-			switch {
-			case service != anyService && (h.tier == danger || cry):
-				action = Transfer
-			case h.tier == danger || cued:
-				action = Confirm
-			}
-			if action > s.floor.action || h.own && !s.floor.own && action == s.floor.action {
-				s.floor = floor{action: action, service: service, own: h.own}
+			f := floor{action: h.asks(cued, cry), service: service, firm: h.own || h.tier == request}
+			if f.action > s.floor.action || f.action == s.floor.action && f.action != None && f.firm && !s.floor.firm {
+				s.floor = f
 			}
 		}
 	}
+}
+
+// asks is what a hit asks for, beside a cue and a cry.
+func (h *hit) asks(cued, cry bool) Action {
+	switch {
+	case h.tier == suppressor || h.tier == cue:
+		return None
+	case h.tier == request || h.service == anyService && (h.tier == danger || cued):
+		return Confirm
+	case h.tier == danger, h.tier == weak && cry && h.service != anyService:
+		return Transfer
+	case h.tier == weak && cued:
+		return Confirm
+	}
+	return None
 }

@@ -92,7 +92,7 @@ func TestFloor(t *testing.T) {
 		"万一着火了怎么逃":                  "none ",
 		"隔壁着火车站的噪音":                 "none ",
 		"坐110路公交":                   "none ",
-		"帮我转幺幺零":                    "transfer 110",
+		"帮我转幺幺零":                    "confirm 110",
 		"电视剧里有人被杀了":                 "none ",
 		"气得我要跳楼":                    "none ",
 		"救命啊":                       "confirm 110",

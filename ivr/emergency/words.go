@@ -20,6 +20,7 @@ const (
 	danger                 // enough alone
 	weak                   // danger together with a cue
 	cue                    // urgency, a victim, a place
+	request                // a service asked for, a cry for help: never passed over
 )
 
 // match is how closely a phrase is looked for.
@@ -108,8 +109,8 @@ func parseWord(line string) (Word, error) {
 	if len(f) < 4 || len(f) > 5 {
 		return Word{}, fmt.Errorf("%d columns; write service, tier, match and phrase with tabs between, and a note if you like", len(f))
 	}
-	if len(f[1]) != 1 || f[1] < "0" || f[1] > "3" {
-		return Word{}, fmt.Errorf("tier %q; write 1 for danger, 2 for danger with a cue, 3 for a cue, 0 for a suppressor", f[1])
+	if len(f[1]) != 1 || f[1] < "0" || f[1] > "4" {
+		return Word{}, fmt.Errorf("tier %q; write 1 for danger, 2 for danger with a cue, 3 for a cue, 4 for a service asked for, 0 for a suppressor", f[1])
 	}
 	if len(f[2]) != 1 || f[2] < "0" || f[2] > "2" {
 		return Word{}, fmt.Errorf("match %q; write 0 for as written, 1 for the same syllables, 2 for similar ones", f[2])

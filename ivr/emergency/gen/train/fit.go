@@ -99,7 +99,7 @@ func decide(e *example, s classify.Settings) emergency.Action {
 	switch {
 	case p >= s.Transfer, e.floor == emergency.Transfer && p >= s.Floor:
 		return emergency.Transfer
-	case p >= s.Confirm, e.floor != emergency.None && p >= s.FloorAsk:
+	case p >= s.Confirm, e.firm, e.floor != emergency.None && p >= s.FloorAsk:
 		return emergency.Confirm
 	}
 	return emergency.None

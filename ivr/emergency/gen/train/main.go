@@ -45,6 +45,7 @@ type example struct {
 	classify.Example
 	blind [classify.Classes]float64
 	floor emergency.Action
+	firm  bool
 }
 
 func run(from, to string, faults bool, out io.Writer) error {
@@ -85,7 +86,8 @@ func load(dir string) ([]example, [16]byte, error) {
 	examples := make([]example, len(cases))
 	for i, c := range cases {
 		class := 1 + slices.Index(session.Services(), session.Service(c.Service)) // none is in no list
-		examples[i] = example{Case: c, Example: classify.Example{Features: d.Features(c.Text), Class: class}, floor: d.Detect(c.Text).Action}
+		v := d.Detect(c.Text)
+		examples[i] = example{Case: c, Example: classify.Example{Features: d.Features(c.Text), Class: class}, floor: v.Action, firm: v.Firm}
 	}
 	return examples, source, nil
 }
