@@ -38,7 +38,7 @@ func (a *Admission) Sync(ctx context.Context) error {
 	defer a.syncing.Unlock()
 	now := a.now()
 	// Keys and chain are files: that they fail is no reason to let the copy grow old.
-	files := errors.Join(a.turnKeys(ctx, now), a.expire(ctx, now), a.lapse(ctx, now))
+	files := errors.Join(a.turnKeys(ctx, now), a.expire(ctx, now), a.lapse(ctx, now), a.retire(ctx, now))
 	if !a.keys.ready() {
 		return files
 	}
