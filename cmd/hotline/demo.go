@@ -51,6 +51,7 @@ to come to, and fails when one did not.`,
 	f.BoolVar(&d.Once, "once", false, "play the calls once, judge them and end")
 	f.BoolVar(&d.JSON, "json", false, "print the report as JSON")
 	f.StringVar(&d.Backend, "backend", "sip", "sip, or asterisk: carrier and phones are at an Asterisk that the gateway drives")
+	f.StringVar(&d.Asterisk, "asterisk", "", "ARI's root of a running Asterisk, as the configuration's section asterisk knows it; empty starts one")
 	f.StringVar(&d.AsteriskSetup, "asterisk-setup", cmp.Or(os.Getenv("HOTLINE_ASTERISK_SETUP"), "deploy/asterisk/setup"),
 		"the script that fetched the Asterisk which is started")
 	f.StringVar(&d.Target, "target", "", "host:port of a running gateway: only callers are played")

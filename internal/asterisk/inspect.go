@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -121,6 +122,24 @@ func (i *Inspector) Trunks(ctx context.Context) (map[string]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// Phone is where an extension's phone registers, and its secret, as pjsip.conf has them.
+func (i *Inspector) Phone(ctx context.Context, extension string) (at netip.AddrPort, secret string, err error) {
+	var found [2]string
+	for n, way := range [2][3]string{{"transport", "transport", "bind"}, {"auth", "auth", "password"}} {
+		id, err := i.object(ctx, "endpoint", extension, way[0])
+		if err != nil {
+			return at, "", err
+		}
+		if found[n], err = i.object(ctx, way[1], id, way[2]); err != nil {
+			return at, "", err
+		}
+	}
+	if at, err = netip.ParseAddrPort(found[0]); err != nil {
+		return at, "", fmt.Errorf("asterisk: %s is no endpoint with a transport of its own: %w", extension, err)
+	}
+	return at, found[1], nil
 }
 
 // object is an attribute of an object of pjsip.conf; one that is not there is empty.

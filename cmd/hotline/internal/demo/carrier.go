@@ -26,9 +26,9 @@ type carrier struct {
 	public *softphone.Phone // the trunk demo-carrier; nil with a target
 }
 
-func newCarrier(d *demo, here netip.Addr) (c *carrier, err error) {
+func newCarrier(d *demo, here netip.AddrPort) (c *carrier, err error) {
 	c = &carrier{d: d}
-	c.line, err = softphone.New(softphone.Config{Listen: netip.AddrPortFrom(here, 0).String(), Log: d.log, OnCall: c.rung}, d.engine)
+	c.line, err = softphone.New(softphone.Config{Listen: here.String(), Log: d.log, OnCall: c.rung}, d.engine)
 	if err != nil || d.opts.Target != "" {
 		return c, err
 	}

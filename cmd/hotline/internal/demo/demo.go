@@ -34,6 +34,9 @@ type Options struct {
 	Once    bool   // play Calls calls, judge them and end; else go on until the context ends
 	JSON    bool   // print the report of Once as one JSON document
 	Backend string // "sip" or "asterisk"
+	// Asterisk is ARI's root of an Asterisk that runs on this host, with the configuration that the documentation
+	// tells to paste; empty starts one.
+	Asterisk string
 	// AsteriskSetup is the script deploy/asterisk/setup, by which an Asterisk of the demo's own is started.
 	AsteriskSetup string
 	Target        string // host:port of a gateway that is somebody else's: only callers are played; needs Once
@@ -132,10 +135,14 @@ func Run(ctx context.Context, o Options) (err error) {
 	return world.Wait()
 }
 
+func (o Options) onAsterisk() bool { return o.Backend == string(config.Asterisk) }
+
 func (o Options) check() error {
 	switch {
-	case o.Backend != string(config.SIP) && o.Backend != string(config.Asterisk):
+	case o.Backend != string(config.SIP) && !o.onAsterisk():
 		return fmt.Errorf("%w (backend %q)", ErrBackend, o.Backend)
+	case o.Asterisk != "" && !o.onAsterisk():
+		return fmt.Errorf("%w: --asterisk names the Asterisk of the backend asterisk; add --backend asterisk", ErrUsage)
 	case o.Target != "" && o.Backend != string(config.SIP):
 		return fmt.Errorf("%w: --target names whom callers call, whatever its backend; leave --backend out", ErrUsage)
 	case o.Target != "" && !o.Once:
@@ -167,7 +174,7 @@ func (d *demo) open(ctx context.Context) (closeAll func() error, err error) {
 		closers = append(closers, func() error { return os.RemoveAll(dir) })
 		sets = once(dir)
 	}
-	if d.opts.Backend == string(config.Asterisk) {
+	if d.opts.onAsterisk() {
 		more, end, err := d.prepareAsterisk()
 		closers = append(closers, end)
 		if err != nil {
@@ -178,14 +185,18 @@ func (d *demo) open(ctx context.Context) (closeAll func() error, err error) {
 	if d.cfg, err = d.opts.Load(sets...); err != nil {
 		return closeAll, err
 	}
-	here := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	if d.opts.Target != "" {
-		if here, err = towards(d.opts.Target); err != nil {
-			return closeAll, err
-		}
+	here := netip.AddrPortFrom(loopback, 0)
+	switch {
+	case d.opts.Target != "":
+		here, err = towards(d.opts.Target)
+	case d.opts.onAsterisk():
+		here, err = d.beforeAsterisk(ctx)
+	}
+	if err != nil {
+		return closeAll, err
 	}
 	sound := media.Defaults()
-	sound.IP, sound.PortMin, sound.PortMax, sound.DSCP = here, 0, 0, 0
+	sound.IP, sound.PortMin, sound.PortMax, sound.DSCP = here.Addr(), 0, 0, 0
 	if d.engine, err = media.New(sound, media.Deps{Log: d.log}); err != nil {
 		return closeAll, err
 	}
@@ -207,14 +218,16 @@ func (d *demo) open(ctx context.Context) (closeAll func() error, err error) {
 	return closeAll, d.openGateway(ctx)
 }
 
-// towards is the address of this host that a target sees.
-func towards(target string) (netip.Addr, error) {
+var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+// towards is the address of this host that a target sees, and any port.
+func towards(target string) (netip.AddrPort, error) {
 	conn, err := net.Dial("udp", target) //nolint:noctx // UDP waits for nobody
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("%w: --target %s: %w; write it as host:port", ErrUsage, target, err)
+		return netip.AddrPort{}, fmt.Errorf("%w: --target %s: %w; write it as host:port", ErrUsage, target, err)
 	}
 	defer func() { _ = conn.Close() }()
-	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+	return netip.AddrPortFrom(conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), 0), nil
 }
 
 // start runs the world.
@@ -242,7 +255,7 @@ func (d *demo) perform(ctx, world context.Context) error {
 	if err := d.carrier.ready(ctx); err != nil {
 		return err
 	}
-	if d.asterisk != nil {
+	if d.opts.onAsterisk() {
 		if err := d.connected(ctx); err != nil {
 			return err
 		}

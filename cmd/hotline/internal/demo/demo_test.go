@@ -9,7 +9,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -56,6 +59,31 @@ func TestDemoOnce(t *testing.T) {
 func TestDemoAsterisk(t *testing.T) {
 	t.Parallel()
 	judge(t, Options{Calls: len(scenarios), Backend: "asterisk", AsteriskSetup: asterisktest.Setup(t)})
+}
+
+// TestDemoNamedAsterisk plays at an Asterisk that runs already, and refuses one whose trunk leads off this host.
+func TestDemoNamedAsterisk(t *testing.T) {
+	t.Parallel()
+	carrier, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = carrier.Close() // the demo's carrier takes its port
+	ast := asterisktest.Start(t, "node1", carrier.LocalAddr().String())
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte(ast.Secret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Calls: 2, Backend: "asterisk", Asterisk: ast.URL, only: []string{"answered", "emergency-prompt"}, Load: func(sets ...string) (config.Config, error) {
+		return config.Load("", append(sets, "asterisk.password_file="+password, "asterisk.sounds_dir="+filepath.Join(ast.Dir, "sounds"),
+			"session.node=node1", "emergency.drill_trunk=city", "session.call_back.trunk=city",
+			"asterisk.trunks=[{name: city, endpoint: carrier, trusted: true, carrier: true, caller: '12345'}]"))
+	}}
+	judge(t, o)
+	ast.Carrier("192.0.2.1:5060")
+	if _, err := play(t, o); !errors.Is(err, ErrLive) {
+		t.Errorf("with a trunk that leads off this host: %v", err)
+	}
 }
 
 // judge plays a demo in which every call comes to what is expected, and every service rings.
@@ -141,6 +169,7 @@ func TestRefusals(t *testing.T) {
 		"backend":         {Options{Backend: "kamailio", Once: true, Calls: 1}, ErrBackend},
 		"no asterisk":     {Options{Backend: "asterisk", AsteriskSetup: "nowhere/setup", Once: true, Calls: 1}, instance.ErrAbsent},
 		"asterisk target": {Options{Backend: "asterisk", Target: "127.0.0.1:5060", Once: true, Calls: 1}, ErrUsage},
+		"asterisk, sip":   {Options{Backend: "sip", Asterisk: "http://127.0.0.1:8088/ari", Once: true, Calls: 1}, ErrUsage},
 		"calls":           {Options{Backend: "sip", Once: true}, ErrUsage},
 		"target for ever": {Options{Backend: "sip", Target: "127.0.0.1:5060"}, ErrUsage},
 		"target":          {Options{Backend: "sip", Once: true, Calls: 1, Target: "nowhere"}, ErrUsage},

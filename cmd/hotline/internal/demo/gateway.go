@@ -33,7 +33,7 @@ func (d *demo) openGateway(ctx context.Context) (err error) {
 	if err := d.loopbackOnly(); err != nil {
 		return err
 	}
-	if d.asterisk != nil {
+	if d.opts.onAsterisk() {
 		if err := d.bootAsterisk(ctx); err != nil {
 			return err
 		}
@@ -41,7 +41,7 @@ func (d *demo) openGateway(ctx context.Context) (err error) {
 	if d.gateway, err = app.New(ctx, d.cfg, d.log); err != nil {
 		return err
 	}
-	line, err := d.line()
+	line, err := d.line(ctx)
 	if err != nil {
 		return errors.Join(err, d.discard(ctx))
 	}
@@ -56,10 +56,9 @@ func (d *demo) openGateway(ctx context.Context) (err error) {
 }
 
 // line is where callers and phones find the gateway, or the Asterisk before it.
-func (d *demo) line() (Line, error) {
-	if d.asterisk != nil {
-		at, err := netip.ParseAddrPort(d.asterisk.SIP)
-		return Line{Carriers: at, Phones: at, Secret: d.asterisk.Secret}, err
+func (d *demo) line(ctx context.Context) (Line, error) {
+	if d.opts.onAsterisk() {
+		return d.asteriskLine(ctx)
 	}
 	carriers, phones, _ := d.gateway.Addrs()
 	c, err := netip.ParseAddrPort(carriers)
@@ -70,9 +69,12 @@ func (d *demo) line() (Line, error) {
 	return Line{Carriers: c, Phones: p}, err
 }
 
+// firstAgent is the extension of an agent that there always is.
+const firstAgent = "1001"
+
 // hire makes the agents.
 func (d *demo) hire(ctx context.Context, line Line) error {
-	extensions := []string{"1001", "1002"} // 1003 is for whoever looks on
+	extensions := []string{firstAgent, "1002"} // 1003 is for whoever looks on
 	if d.opts.Once {
 		extensions = append(extensions, "1003")
 	}
@@ -95,7 +97,7 @@ func (d *demo) discard(ctx context.Context) error {
 
 // join puts the demo's carrier and intake into the configuration.
 func (d *demo) join() {
-	if d.asterisk == nil {
+	if !d.opts.onAsterisk() {
 		d.joinTrunks()
 	}
 	d.cfg.Intake.Targets = append(slices.Clip(d.cfg.Intake.Targets), gwintake.Target{
@@ -128,7 +130,7 @@ func (d *demo) joinTrunks() {
 // loopbackOnly refuses a configuration by which a call for help could leave this host, an agreement or not:
 // the demo presses the emergency keys.
 func (d *demo) loopbackOnly() error {
-	plan := d.cfg.EmergencyPlan(map[string]string{asteriskTrunk: d.carrier.line.Addr().String()})
+	plan := d.cfg.EmergencyPlan(map[string]string{d.cfg.Emergency.DrillTrunk: d.carrier.line.Addr().String()})
 	plan.Live = false
 	if err := plan.Check(); err != nil {
 		return fmt.Errorf("%w: %w", ErrLive, err)
