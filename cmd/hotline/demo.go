@@ -53,7 +53,7 @@ to come to, and fails when one did not.`,
 	f.StringVar(&d.Backend, "backend", "sip", "sip, or asterisk: carrier and phones are at an Asterisk that the gateway drives")
 	f.StringVar(&d.Asterisk, "asterisk", "", "ARI's root of a running Asterisk, as the configuration's section asterisk knows it; empty starts one")
 	f.StringVar(&d.AsteriskSetup, "asterisk-setup", cmp.Or(os.Getenv("HOTLINE_ASTERISK_SETUP"), "deploy/asterisk/setup"),
-		"the script that fetched the Asterisk which is started")
+		"the script that fetched the Asterisk which is started; HOTLINE_ASTERISK_SETUP sets it as well")
 	f.StringVar(&d.Target, "target", "", "host:port of a running gateway: only callers are played")
 	f.StringVar(&d.Break, "break", "", "falsify the expectation of a scenario: for the test that a broken one is told")
 	_ = f.MarkHidden("break") // the flag exists
