@@ -12,6 +12,7 @@ import (
 
 	"github.com/hotline12345/gateway/internal/call"
 	"github.com/hotline12345/gateway/internal/session"
+	"github.com/hotline12345/gateway/internal/store/storetest"
 )
 
 func TestCallFromEnterToWrapUp(t *testing.T) {
@@ -464,6 +465,30 @@ func TestOnlyAnotherServerIsToldAnew(t *testing.T) {
 		if got := q.otherRedis(step.now); got != step.other {
 			t.Errorf("another than %q: %q is said to be %v", q.generation, step.now, got)
 		}
+	}
+}
+
+// Another server may lack another node's news as well, so nobody meets there before the others can have told theirs.
+func TestNobodyMeetsOnAnotherServerAtOnce(t *testing.T) {
+	server := storetest.Start(t)
+	b := &bed{t: t, store: storetest.Open(t, server.Addr), server: server, cfg: testConfig()}
+	n := b.node("n1")
+	n.await("the server has a name", func() bool { return n.deps.Store.Generation() != "" })
+	n.beat(t.Context())
+	caller := n.enter("c1")
+	n.mu.Lock()
+	n.generation = "another" // of which this node was told
+	n.mu.Unlock()
+	n.beat(t.Context())
+	n.await("it was told anew", n.Online)
+	start := time.Now()
+	hold := b.store.Blocking().PTTL(t.Context(), prefix+":hold").Val()
+	if hold <= 0 {
+		t.Fatalf("the hold lasts %v", hold)
+	}
+	n.login("n1a", "general")
+	if n.offer(caller); time.Since(start) < hold/2 {
+		t.Errorf("offered after %v of %v", time.Since(start), hold)
 	}
 }
 

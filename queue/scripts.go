@@ -26,6 +26,7 @@ type scripts struct {
 	enqueue, accept, decline, complete, leave *redis.Script
 	agent, beat, line, snapshot               *redis.Script
 	take, settle, dismiss, owe                *redis.Script
+	syncBegin                                 *redis.Script
 	syncAgent, syncCall, syncDone, syncTask   *redis.Script
 	check                                     *redis.Script
 }
@@ -52,7 +53,7 @@ func newScripts(s *store.Store) (*scripts, error) {
 	for name, script := range map[string]**redis.Script{
 		"enqueue": &out.enqueue, "accept": &out.accept, "decline": &out.decline, "complete": &out.complete,
 		"leave": &out.leave, "agent": &out.agent, "beat": &out.beat, "line": &out.line, "snapshot": &out.snapshot,
-		"sync_agent": &out.syncAgent, "sync_call": &out.syncCall, "sync_done": &out.syncDone,
+		"sync_begin": &out.syncBegin, "sync_agent": &out.syncAgent, "sync_call": &out.syncCall, "sync_done": &out.syncDone,
 		"take": &out.take, "settle": &out.settle, "dismiss": &out.dismiss, "owe": &out.owe, "sync_task": &out.syncTask,
 		"check": &out.check,
 	} {

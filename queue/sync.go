@@ -51,6 +51,11 @@ func (q *Queue) attach(ctx context.Context) error {
 	q.mu.Lock()
 	defer q.mu.Unlock() // nothing but reads of the console waits for it
 	q.skew = skew
+	if q.generation != "" && generation != q.generation {
+		if err := q.scripts.run(ctx, q.scripts.syncBegin, "").Err(); err != nil {
+			return fmt.Errorf("begin the account: %w", err)
+		}
+	}
 	if err := q.syncAgents(ctx); err != nil {
 		return fmt.Errorf("tell of the agents: %w", err)
 	}

@@ -104,8 +104,8 @@ type redisFailover struct {
 	gateways []*gateway
 	crowd    *crowd
 	broke    time.Time
-	stuck    float64 // the most that was seen
-	paused   int     // agents at the end, whom nobody asked to pause
+	stuck    float64        // the most that was seen
+	paused   map[string]int // agents at the end whom nobody asked to pause, by the reason
 }
 
 func (f *redisFailover) run(t *testing.T) string {
@@ -188,9 +188,11 @@ func (f *redisFailover) settle() {
 		until(f.t, 60*time.Second, "no agent is in a call", func() bool {
 			var all []queue.AgentView
 			g.get("/agents", &all)
-			f.paused = 0
+			f.paused = map[string]int{}
 			for _, a := range all {
-				f.paused += btoi(a.State == queue.Paused)
+				if a.State == queue.Paused {
+					f.paused[a.Reason]++
+				}
 			}
 			return !slices.ContainsFunc(all, func(a queue.AgentView) bool { return a.State != queue.Idle && a.State != queue.Paused })
 		})
@@ -274,7 +276,7 @@ func (f *redisFailover) judge(calls int) string {
 		g.stop()
 	}
 	ms := func(d time.Duration) string { return d.Round(time.Millisecond).String() }
-	return fmt.Sprintf("%s\t%d\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%v\t%d\t%s", f.name, calls, ms(before.answer), ms(after.answer),
+	return fmt.Sprintf("%s\t%d\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%v\t%v\t%s", f.name, calls, ms(before.answer), ms(after.answer),
 		ms(before.agent), ms(after.agent), lost, len(open), len(f.crowd.faults), f.stuck, f.paused, normal)
 }
 
