@@ -129,6 +129,9 @@ func lookSounds(ctx context.Context, i *asterisk.Inspector, in AsteriskInputs) (
 	return Bad, err.Error(), "Look at the finding asterisk; asterisk.media_addr must be an address of this machine.", nil
 }
 
+// examplePassword stands in the files that the documentation tells to paste.
+const examplePassword = "change-me"
+
 // lookWay looks at the way to Asterisk, on which the user's password goes with every request.
 func lookWay(_ context.Context, in Inputs) (Level, string, string) {
 	if in.Asterisk == nil {
@@ -147,9 +150,15 @@ func lookWay(_ context.Context, in Inputs) (Level, string, string) {
 		return Bad, "the user has no password", "Write the password of ari.conf into a file of mode 600, and its path to asterisk.password_file."
 	}
 	info, err := os.Stat(cfg.PasswordFile)
+	if err != nil {
+		return Bad, err.Error(), "Write the password of ari.conf into asterisk.password_file, mode 600."
+	}
+	password, err := os.ReadFile(cfg.PasswordFile)
 	switch {
 	case err != nil:
-		return Bad, err.Error(), "Write the password of ari.conf into asterisk.password_file, mode 600."
+		return Bad, err.Error(), "Let the gateway's user own the file: chown hotline " + cfg.PasswordFile
+	case strings.TrimSpace(string(password)) == examplePassword:
+		return Warn, "the password is the example's", "Write another into ari.conf and into " + cfg.PasswordFile + ", and one for each phone into pjsip.conf."
 	case info.Mode().Perm()&0o077 != 0:
 		return Bad, fmt.Sprintf("%s may be used by others than its owner (%s)", cfg.PasswordFile, info.Mode().Perm()),
 			"chmod 600 " + cfg.PasswordFile + ": who reads it can place calls."
