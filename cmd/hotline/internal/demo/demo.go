@@ -185,13 +185,7 @@ func (d *demo) open(ctx context.Context) (closeAll func() error, err error) {
 	if d.cfg, err = d.opts.Load(sets...); err != nil {
 		return closeAll, err
 	}
-	here := netip.AddrPortFrom(loopback, 0)
-	switch {
-	case d.opts.Target != "":
-		here, err = towards(d.opts.Target)
-	case d.opts.onAsterisk():
-		here, err = d.beforeAsterisk(ctx)
-	}
+	here, err := d.here(ctx)
 	if err != nil {
 		return closeAll, err
 	}
@@ -216,6 +210,17 @@ func (d *demo) open(ctx context.Context) (closeAll func() error, err error) {
 		return closeAll, nil
 	}
 	return closeAll, d.openGateway(ctx)
+}
+
+// here is where the carrier listens; port 0 is any.
+func (d *demo) here(ctx context.Context) (netip.AddrPort, error) {
+	switch {
+	case d.opts.Target != "":
+		return towards(d.opts.Target)
+	case d.opts.onAsterisk():
+		return d.beforeAsterisk(ctx)
+	}
+	return netip.AddrPortFrom(loopback, 0), nil
 }
 
 var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
