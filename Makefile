@@ -24,6 +24,7 @@ test: ## Install what the tests need, then run them all with the race detector
 soak: ## Fuzz every parser for 30 s each, load, flood and soak gateways in full, and repeat the tests of kills and races (long)
 	deploy/test-deps
 	deploy/fuzz 30s
+	HOTLINE_SOAK=1 $(GO) test -run '^TestMutation$$' -v -timeout 60m ./abuse
 	HOTLINE_SOAK=1 $(GO) test -run '^TestCluster$$' -v -timeout 15m ./cmd/hotline
 	HOTLINE_SOAK=1 $(GO) test -run '^TestRedisFailover$$' -v -timeout 20m ./cmd/hotline
 	HOTLINE_SOAK=1 $(GO) test -run '^TestFlood$$' -v -timeout 15m ./cmd/hotline

@@ -1,0 +1,59 @@
+package abuse
+
+import (
+	"testing"
+	"time"
+
+	"github.com/hotline12345/gateway/internal/call"
+	"github.com/hotline12345/gateway/internal/session"
+)
+
+// TestEdgesOfAnInvite stands on the bounds to the nanosecond.
+func TestEdgesOfAnInvite(t *testing.T) {
+	p := p0(t)
+	measure := &session.Measure{Until: at}
+	hour := func(short time.Duration) []Counted { // four calls of 15 minutes
+		calls := counted(15*time.Minute, every(2*time.Hour, 4, time.Hour)...)
+		calls[0].Ended = calls[0].Ended.Add(-short)
+		return calls
+	}
+	future := Counted{at, at.Add(time.Minute), at.Add(2 * time.Minute)} // at its INVITE; an agent comes later
+	for name, c := range map[string]struct {
+		f    Facts
+		want session.Decision
+	}{
+		"at the measure's end":                 {Facts{Measure: measure, From: at.Add(-time.Hour)}, session.Admit},
+		"a nanosecond before it":               {Facts{Measure: &session.Measure{Until: at.Add(1)}, From: at.Add(-time.Hour)}, session.IVROnly},
+		"an hour less a nanosecond":            {Facts{Counted: hour(1)}, session.Admit},
+		"an hour":                              {Facts{Counted: hour(0)}, session.AdmitWatch},
+		"a call without an agent adds nothing": {Facts{Counted: append(hour(1), future)}, session.Admit},
+		"nor does it take anything away":       {Facts{Counted: append(hour(0), future)}, session.AdmitWatch},
+	} {
+		c.f.At, c.f.Identity = at, call.Verified
+		if got := Decide(p, c.f); got.Decision != c.want {
+			t.Errorf("%s: %s, want %s", name, got.Decision, c.want)
+		}
+	}
+}
+
+// TestEdgesOfAMatter: what happens at one instant with a reminder, and an hour less or more by a nanosecond.
+func TestEdgesOfAMatter(t *testing.T) {
+	check(t, abusive, changes{
+		"criticism at the reminder's instant": {func(s *tale) {
+			s.find(EventMark, 0).What, s.find(EventMark, 0).At = markCriticism, on("09:01:10")
+		}, deny(ReasonNotAbuse)},
+	})
+	for short, want := range map[time.Duration]Stage{0: StageWatch, 1: StageNormal} {
+		l := NewLedger(p0(t))
+		for i := range 4 {
+			c := aCall(string(rune('a'+i)), on("01:00:00").Add(time.Duration(i)*2*time.Hour), 15*time.Minute+5*time.Second, "no_request")
+			if i == 0 {
+				c.Ended = c.Ended.Add(-short)
+			}
+			l.Apply(c)
+		}
+		if got := l.Stage(caller, on("09:00:00")); got != want {
+			t.Errorf("an hour with an agent less %v: %s, want %s", short, got, want)
+		}
+	}
+}
