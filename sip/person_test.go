@@ -127,6 +127,7 @@ func (p *person) take(m siptest.Message, from net.Addr) {
 	}
 	_, of := m.CSeq()
 	switch status := m.Status(); {
+	case m.Method() == "INVITE" && m.Get("Via") == p.invite.Get("Via"): // again, since the machine is busy
 	case m.Method() == "INVITE" && m.Tag("To") == "":
 		p.invite = m
 		p.call = &siptest.Call{Phone: p.phone, ID: m.Get("Call-ID"), Local: m.Get("To") + ";tag=" + p.phone.Name("tag"),
