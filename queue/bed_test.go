@@ -38,8 +38,9 @@ func testConfig() Config {
 	return cfg
 }
 
-// each runs a test on a real Redis and on the embedded one.
+// each runs a test on a real Redis and on the embedded one, beside others: most of them wait most of the time.
 func each(t *testing.T, test func(t *testing.T, b *bed)) {
+	t.Parallel()
 	t.Run("redis", func(t *testing.T) {
 		server := storetest.Start(t)
 		test(t, &bed{t: t, store: storetest.Open(t, server.Addr), server: server, cfg: testConfig()})

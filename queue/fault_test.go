@@ -265,7 +265,8 @@ func (p *phones) serve(conn net.Conn) {
 	}
 }
 
-// centre is a call centre of three processes under load.
+// centre is a call centre of three processes under load. Most of the time it waits for talks to end, so the tests
+// of it run beside others.
 type centre struct {
 	t      *testing.T
 	phones *phones
@@ -512,6 +513,7 @@ func single(t *testing.T, args ...string) (*storetest.Redis, store.Config) {
 }
 
 func TestLoadWithAKilledNode(t *testing.T) {
+	t.Parallel()
 	_, conf := single(t)
 	c := newCentre(t, conf)
 	var had []int
@@ -536,6 +538,7 @@ func TestLoadWithAKilledNode(t *testing.T) {
 }
 
 func TestLoadWithAFrozenNode(t *testing.T) {
+	t.Parallel()
 	for _, d := range []time.Duration{3 * time.Second, 6 * time.Second} {
 		t.Run(d.String(), func(t *testing.T) {
 			_, conf := single(t)
@@ -547,6 +550,7 @@ func TestLoadWithAFrozenNode(t *testing.T) {
 }
 
 func TestLoadWithAFrozenRedis(t *testing.T) {
+	t.Parallel()
 	server, conf := single(t)
 	c := newCentre(t, conf)
 	c.load(size(), func() {
@@ -558,6 +562,7 @@ func TestLoadWithAFrozenRedis(t *testing.T) {
 }
 
 func TestLoadWithAnEmptiedRedis(t *testing.T) {
+	t.Parallel()
 	server, conf := single(t, "--appendonly", "no")
 	c := newCentre(t, conf)
 	c.load(size(), func() {
@@ -569,6 +574,7 @@ func TestLoadWithAnEmptiedRedis(t *testing.T) {
 
 // The replica is cut off for a moment before the primary dies: the failover loses the last writes.
 func TestLoadWithASentinelFailover(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("a failover takes seconds")
 	}
@@ -589,6 +595,7 @@ func TestLoadWithASentinelFailover(t *testing.T) {
 }
 
 func TestLoadWithAClusterNodeLost(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("a failover takes seconds")
 	}

@@ -46,8 +46,8 @@ type placed struct {
 // Random events at three nodes, with call backs, nodes that freeze, and absences of Redis: an agent has at most one call, no waiter is lost, and a
 // caller keeps the place.
 func TestRandomEvents(t *testing.T) {
-	for range rounds() {
-		randomEvents(t)
+	for i := range rounds() {
+		t.Run(strconv.Itoa(i+1), randomEvents)
 	}
 }
 
