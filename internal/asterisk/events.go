@@ -140,6 +140,9 @@ func (s *Switch) dispatch(e ari.Event) {
 	case *ari.Dial:
 		s.with(e.Peer.ID, func(l *leg) { l.dialling(e.Dialstatus) })
 	case *ari.PlaybackFinished:
+		if e.Playback.State == "failed" {
+			s.failed.Store(e.Playback.ID)
+		}
 		s.played(e.Playback.ID)
 	}
 }

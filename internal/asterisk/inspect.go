@@ -217,28 +217,33 @@ func (s *Switch) hear(ctx context.Context, clip *call.Clip) error {
 	s.mu.Lock()
 	s.plays[side] = over
 	s.mu.Unlock()
-	began := time.Now()
 	if err := s.api.post(ctx, "/channels/"+side+"/play/"+side, nil, map[string]any{"media": media}); err != nil {
 		return err
 	}
 	came := make(chan bool, 1)
 	go func() { came <- hears(conn, clip) }()
-	defer func() { _ = conn.Close(); <-came }()
 	select {
 	case <-came:
-		came <- true // for the wait above
 		return nil
 	case <-over:
 	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", ErrUnheard, context.Cause(ctx))
 	}
-	if time.Since(began) < clip.Duration()/2 {
+	if err := conn.SetReadDeadline(time.Now().Add(onItsWay)); err != nil {
+		return fmt.Errorf("asterisk: media_addr: %w", err)
+	}
+	switch {
+	case <-came:
+		return nil
+	case s.failed.Load() == side:
 		return ErrUnread
 	}
-	return ErrUnheard
+	return errors.Join(ErrUnheard, context.Cause(ctx))
 }
 
-// hears reads sound until a piece of the clip came, or conn is closed.
+// onItsWay is how long after the end of a playback its last sound may come.
+const onItsWay = 500 * time.Millisecond
+
+// hears reads sound until a piece of the clip came, or conn's deadline is past.
 func hears(conn *net.UDPConn, clip *call.Clip) bool {
 	const piece = call.Rate / 20
 	var heard []byte

@@ -58,10 +58,11 @@ type Switch struct {
 	restOnce sync.Once
 	rest     []*call.Clip // see hold.go
 
-	up    atomic.Bool   // the event connection stands
-	ready func()        // closes first
-	first chan struct{} // closed when the first connection stands
-	swept bool          // an earlier process's bridges are gone; the listener's alone
+	up     atomic.Bool   // the event connection stands
+	failed atomic.Value  // the playback, by its identity, that failed last: not read, or its channel went
+	ready  func()        // closes first
+	first  chan struct{} // closed when the first connection stands
+	swept  bool          // an earlier process's bridges are gone; the listener's alone
 
 	mu       sync.Mutex
 	handler  call.Handler

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hotline12345/gateway/internal/asterisk"
 	"github.com/hotline12345/gateway/internal/asterisk/asterisktest"
@@ -55,7 +56,7 @@ func TestDoctorAtAsterisk(t *testing.T) {
 	ast := asterisktest.Start(t, "node1", "127.0.0.1:5999")
 	cfg := asterisk.Defaults()
 	cfg.URL, cfg.Username, cfg.PasswordFile = ast.URL, ast.User, passwordFile(t, ast.Secret)
-	cfg.SoundsDir = filepath.Join(ast.Dir, "sounds")
+	cfg.SoundsDir, cfg.Timeout = filepath.Join(ast.Dir, "sounds"), 10*time.Second // the machine may be busy
 	cfg.Trunks = []asterisk.Trunk{{Name: "carrier-a", Endpoint: "carrier"}}
 	for code, f := range look(t, AsteriskInputs{Config: cfg, Node: "node1"}) {
 		if want := map[string]Level{"asterisk_way": Warn}[code]; f.Level != cmp.Or(want, Well) { // its password is the example's

@@ -113,7 +113,7 @@ func examinations() []examination {
 }
 
 // doctorTimeout bounds one examination.
-const doctorTimeout = 5 * time.Second
+const doctorTimeout = 15 * time.Second
 
 // Examine looks at everything, one after the other, and always tells of everything.
 func Examine(ctx context.Context, in Inputs) []Finding {
