@@ -20,7 +20,7 @@ func examples(n int) (all []Example) {
 	return all
 }
 
-var short = Training{Epochs: 4, Rate: 0.1, L2: 1e-4, Seed: 7}
+var short = Training{Epochs: 2, Rate: 0.1, L2: 1e-4, Seed: 7}
 
 func TestTrainLearns(t *testing.T) {
 	m := Train(examples(500), short)
