@@ -64,7 +64,9 @@ func TestAsteriskCut(t *testing.T) {
 	l.run(rate, around)
 	l.leave()
 	for n := range agents {
-		g.awaitAgent(strconv.Itoa(2001+n), queue.Idle)
+		if a := g.agent(strconv.Itoa(2001 + n)); a.State != queue.Idle {
+			t.Errorf("agent %s is %s, %s", a.ID, a.State, a.Reason)
+		}
 	}
 	g.stop()
 	l.judge(gone, back, rate)

@@ -22,8 +22,8 @@ func (s *Switch) Dial(ctx context.Context, to call.Endpoint, o call.DialOptions)
 	if err != nil {
 		return nil, err
 	}
-	if !s.up.Load() {
-		return nil, &call.DialError{Cause: call.CauseFailure, Err: errors.New("asterisk: there is no connection")}
+	if err := s.connected(ctx); err != nil {
+		return nil, err
 	}
 	l := s.newLeg(order.ChannelID, order.info)
 	steps := newSteps(o.OnProgress)
@@ -54,6 +54,19 @@ func (s *Switch) Dial(ctx context.Context, to call.Endpoint, o call.DialOptions)
 		err := l.end(context.WithoutCancel(ctx), call.Ended{Cause: call.CauseNormal})
 		return nil, errors.Join(context.Cause(ctx), err)
 	}
+}
+
+// connected waits until the events are heard: a call that is placed deaf would never be known to be answered. A short
+// absence of Asterisk's is no fault of the agent's whose phone is to ring.
+func (s *Switch) connected(ctx context.Context) error {
+	for !s.up.Load() {
+		select {
+		case <-time.After(tryAgain):
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), &call.DialError{Cause: call.CauseFailure, Err: errors.New("asterisk: there is no connection")})
+		}
+	}
+	return nil
 }
 
 // originate is ARI's order of a call.

@@ -82,3 +82,78 @@ func takeUp(r *rig, from *call.Checkpoint) *calltest.Party {
 	synctest.Wait()
 	return p
 }
+
+// joining is a backend whose bridges outlive a process too.
+type joining struct {
+	keeping
+	bridge call.Bridge
+	far    []call.Leg
+}
+
+func (j *joining) Rejoin(call.Leg) (call.Bridge, []call.Leg) {
+	bridge, far := j.bridge, j.far
+	j.bridge, j.far = nil, nil
+	return bridge, far
+}
+
+// A talk whose both legs outlived a kill goes on as one, with its agent and a recording of its own. Without the agent's
+// leg the agent is free, and the caller waits at the old place.
+func TestATalkGoesOnAfterAKill(t *testing.T) {
+	for _, agentThere := range []bool{true, false} {
+		in(t, func(r *rig) {
+			first, _, _ := r.joined()
+			next := r.killed()
+			defer func() { first.Hang(); r.m.Drain(); synctest.Wait() }() // of the process that was killed
+			next.sw, next.tickets = calltest.NewFake(), make(chan *ticket, 8)
+			backend := &joining{keeping: keeping{next.sw}}
+			d := &next.m.Deps
+			d.Switch, d.Screener, d.Flow, d.Prompts, d.Queue, d.Desk = backend, next, next, next, next, next
+			d.KeyWatch = r.m.KeyWatch
+			if err := next.m.Pledge(r.t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := next.m.Recover(r.t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			var point call.Checkpoint
+			for _, c := range r.points {
+				point = c
+			}
+			from, ok := next.m.Cut(point.LegID)
+			if !ok || from.Stage != string(StageTalk) || len(from.Offer) == 0 {
+				t.Fatalf("the talk was kept as %+v", from)
+			}
+			agent := next.sw.Phone("1001")
+			if agentThere {
+				go func() { agent.Rung(); agent.PickUp() }()
+				leg, err := next.sw.Dial(r.t.Context(), call.Endpoint{Kind: call.ToExtension, Name: "1001"}, call.DialOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				from.AgentLeg, backend.far = leg.Info().ID, []call.Leg{leg}
+				if backend.bridge, err = next.sw.Bridge(r.t.Context(), "talk"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			caller := takeUp(next, from)
+			v := next.m.Views()[0]
+			if want := map[bool]Stage{true: StageTalk, false: StageQueue}[agentThere]; v.Stage != want {
+				t.Errorf("with the agent's leg there: %t, the call is in %s, want %s", agentThere, v.Stage, want)
+			}
+			if agentThere && (v.Agent != "p1001" || v.Evidence != "recorded") {
+				t.Errorf("the talk goes on as %+v", v)
+			}
+			if freed := len(next.complete) == 1; freed == agentThere {
+				t.Errorf("with the agent's leg there: %t, the agent was freed: %t", agentThere, freed)
+			}
+			caller.Hang()
+			synctest.Wait()
+			next.m.Drain()
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if len(next.complete) != 1 {
+				t.Errorf("the talk ended %d times", len(next.complete))
+			}
+		})
+	}
+}
