@@ -82,7 +82,7 @@ func TestDoctorAtAsterisk(t *testing.T) {
 		{"another gateway's", func(in *AsteriskInputs) { in.Node = "node7" }, "asterisk_app", Bad, "hotline-node1", "GATEWAY = hotline-node7"},
 		{"no such endpoint", func(in *AsteriskInputs) { in.Config.Trunks = []asterisk.Trunk{{Name: "b", Endpoint: "b"}} }, "asterisk_trunks", Warn, "b", "aor"},
 		{"wrong password", func(in *AsteriskInputs) { in.Config.PasswordFile = passwordFile(t, "wrong") }, "asterisk", Bad, "401", "[hotline]"},
-		{"nobody there", func(in *AsteriskInputs) { in.Config.URL = "http://127.0.0.1:1/ari" }, "asterisk", Bad, "refused", "http.conf"},
+		{"nobody there", func(in *AsteriskInputs) { in.Config.URL = nobody(t) }, "asterisk", Bad, "refused", "http.conf"},
 		{"another directory", func(in *AsteriskInputs) { in.Config.SoundsPath = t.TempDir() }, "asterisk_sounds", Bad, asterisk.ErrUnread.Error(), "sounds_path"},
 		{"sound goes elsewhere", func(in *AsteriskInputs) { in.Config.MediaAddr = "192.0.2.1" }, "asterisk_sounds", Bad, "media_addr", "media_addr"},
 		{"no directory", func(in *AsteriskInputs) { in.Config.SoundsDir = "/proc/sounds" }, "asterisk_sounds", Bad, "/proc/sounds", "install -d"},
@@ -102,6 +102,14 @@ func TestDoctorAtAsterisk(t *testing.T) {
 			}
 		})
 	}
+}
+
+// nobody is an address at which nobody listens.
+func nobody(t *testing.T) string {
+	t.Helper()
+	srv := httptest.NewServer(http.NotFoundHandler())
+	srv.Close()
+	return srv.URL + "/ari"
 }
 
 // silence makes every prompt in a directory one that nobody hears.
@@ -172,7 +180,7 @@ func TestDoctorAtFake(t *testing.T) {
 			}
 		})
 	}
-	for code, f := range look(t, AsteriskInputs{Config: asterisk.Config{URL: "http://127.0.0.1:1/ari"}}) {
+	for code, f := range look(t, AsteriskInputs{Config: asterisk.Config{URL: nobody(t)}}) {
 		if f.Level == Well {
 			t.Errorf("%s is well without an Asterisk", code)
 		}
