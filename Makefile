@@ -18,13 +18,14 @@ build: ## Build bin/hotline
 test: ## Install what the tests need, then run them all with the race detector
 	deploy/test-deps
 	$(GO) vet ./...
-	$(GO) test -race -cover -timeout 14m ./...
+	$(GO) test -race -timeout 14m ./...
 
 .PHONY: soak
 soak: ## Fuzz every parser for 30 s each, load, flood and soak gateways in full, and repeat the tests of kills and races (long)
 	deploy/test-deps
 	deploy/fuzz 30s
-	HOTLINE_SOAK=1 $(GO) test -run '^TestMutation$$' -v -timeout 60m ./abuse
+	HOTLINE_SOAK=1 $(GO) test -run '^TestMutation$$|TheLawHolds' -v -timeout 60m ./abuse
+	HOTLINE_SOAK=1 $(GO) test -run Reproducible -v -timeout 15m ./ivr/emergency
 	HOTLINE_SOAK=1 $(GO) test -run '^TestCluster$$' -v -timeout 15m ./cmd/hotline
 	HOTLINE_SOAK=1 $(GO) test -run '^TestRedisFailover$$' -v -timeout 20m ./cmd/hotline
 	HOTLINE_SOAK=1 $(GO) test -run '^TestFlood$$' -v -timeout 15m ./cmd/hotline
@@ -35,7 +36,7 @@ soak: ## Fuzz every parser for 30 s each, load, flood and soak gateways in full,
 .PHONY: bench
 bench: ## Measure: packets, scripts, and 1,300 calls at once, 300 of them bridged and recorded
 	deploy/test-deps
-	$(GO) test -run '^$$' -bench . -benchmem ./sip/media ./internal/recording ./abuse ./queue
+	$(GO) test -run '^$$' -bench . -benchmem ./sip/media ./internal/recording ./abuse ./queue ./ivr/emergency
 	HOTLINE_BENCH=1 $(GO) test -run 'TestLoad1300' -v -timeout 20m ./cmd/hotline
 	HOTLINE_BENCH=1 $(GO) test -run '^TestSideBySide$$' -v -timeout 30m ./cmd/hotline # HOTLINE_BENCH_CALLS=50 for so many alone
 
@@ -44,6 +45,6 @@ lint: ## Run the linters
 	$(GO) tool -modfile=deploy/tools/go.mod golangci-lint run ./...
 
 .PHONY: generate
-generate: ## Make the voices, the music and the generated pages anew (needs espeak-ng and sox)
+generate: ## Make the voices, the music and the generated pages anew (needs espeak-ng, sox and unicode-data)
 	$(GO) generate ./...
 	git diff --exit-code
