@@ -35,6 +35,7 @@ func Inspect(cfg Config, node string) (*Inspector, error) {
 	if err != nil {
 		return nil, err
 	}
+	api.patience = 0 // who looks wants to hear at once that nobody answers
 	return &Inspector{cfg: cfg, app: cmp.Or(cfg.Application, "hotline-"+node), api: api}, nil
 }
 
