@@ -104,11 +104,12 @@ func TestEndAll(t *testing.T) {
 }
 
 func TestPortInUse(t *testing.T) {
-	taken, err := net.ListenPacket("udp", "127.0.0.1:0")
+	taken, stream, err := listen("127.0.0.1:0") // nobody has the stream's port either
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = taken.Close() }()
+	_ = stream.Close()
 	for listen, want := range map[string]string{
 		taken.LocalAddr().String(): "phones.listen: UDP port " + taken.LocalAddr().String() + " is in use by another program; stop it, or write another port",
 		"192.0.2.1:0":              "phones.listen: 192.0.2.1:0 is no address of this machine; write one of its own",
