@@ -51,19 +51,16 @@ func play(t *testing.T, o Options) (Report, error) {
 }
 
 func TestDemoOnce(t *testing.T) {
-	t.Parallel()
 	judge(t, Options{Calls: 24})
 }
 
 // TestDemoAsterisk plays every scenario with an Asterisk as the carrier's and the phones' side.
 func TestDemoAsterisk(t *testing.T) {
-	t.Parallel()
 	judge(t, Options{Calls: len(scenarios), Backend: "asterisk", AsteriskSetup: asterisktest.Setup(t)})
 }
 
 // TestDemoNamedAsterisk plays at an Asterisk that runs already, and refuses one whose trunk leads off this host.
 func TestDemoNamedAsterisk(t *testing.T) {
-	t.Parallel()
 	carrier, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
