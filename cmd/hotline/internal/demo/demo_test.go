@@ -213,7 +213,7 @@ func TestGoesOn(t *testing.T) {
 			if newcomers := map[string]string{"first": "4", "second": "0"}[start]; shown.String() != newcomers {
 				t.Errorf("%q people were shown, want %s", shown.String(), newcomers)
 			}
-			if got := lines.text(); strings.Contains(got, mark(false)) || !strings.Contains(got, "no-answer") || !strings.Contains(got, "answered") {
+			if got := lines.text(); strings.Contains(got, mark(false)) || !strings.Contains(got, "emergency-queue") || !strings.Contains(got, "answered") {
 				t.Errorf("the calls were:\n%s", got)
 			}
 		})
