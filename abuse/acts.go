@@ -270,9 +270,11 @@ func (a *Admission) Appeal(ctx context.Context, decision, callID string) error {
 	if at, _ := a.appealOf(c); !at.IsZero() {
 		return nil
 	}
-	_, err = a.put(ctx, c.Number, "caller", Event{At: a.now().UTC().Truncate(time.Millisecond), Kind: EventAppeal, Decision: decision, Call: callID})
+	if _, err := a.put(ctx, c.Number, "caller", Event{At: a.now().UTC().Truncate(time.Millisecond), Kind: EventAppeal, Decision: decision, Call: callID}); err != nil {
+		return err
+	}
 	a.log.Info("an appeal came", "decision", decision, "call", callID)
-	return err
+	return nil
 }
 
 // appealOf is when the appeal against a measure came, and how it was decided in time: "" if it was not.

@@ -100,7 +100,7 @@ func (e *Engine) ownSockets() error {
 // gather reads by io_uring, and gives each wheel an outbox.
 func (e *Engine) gather() error {
 	for _, w := range e.wheels {
-		out, err := newOutbox(e.metrics.sendErrors)
+		out, err := newOutbox(e.metrics)
 		if err != nil {
 			e.scatter()
 			return err

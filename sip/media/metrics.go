@@ -13,6 +13,14 @@ const (
 	dropLate      dropReason = "late"      // a duplicate, or too late to be heard
 )
 
+// ringBound is a bound of io_uring that was met: a closed set. Nothing is lost by either.
+type ringBound string
+
+const (
+	boundBuffers ringBound = "buffers" // no buffer was free: the packets waited in their socket
+	boundOutbox  ringBound = "outbox"  // no room with the others of the turn: the packet went by a call of its own
+)
+
 type metrics struct {
 	portsFree   prometheus.Gauge
 	noPorts     prometheus.Counter
@@ -26,6 +34,7 @@ type metrics struct {
 	sendErrors  prometheus.Counter
 	panics      prometheus.Counter
 	ioUring     prometheus.Gauge
+	ringFull    map[ringBound]prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -38,11 +47,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	drops := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "hotline_rtp_dropped_packets_total", Help: "Arriving packets that went no further, by reason.",
 	}, []string{"reason"})
+	full := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "hotline_rtp_io_uring_full_total", Help: "Times that packets could not be gathered, by what was full; they went their way all the same.",
+	}, []string{"bound"})
 	m := &metrics{
 		portsFree:   gauge("port_pool_free", "Pairs of RTP ports that are free, those cooling down included."),
 		noPorts:     counter("port_pool_exhausted_total", "Legs refused because no pair of ports was free."),
 		sessions:    gauge("sessions", "RTP sessions that are open."),
 		dropped:     make(map[dropReason]prometheus.Counter),
+		ringFull:    make(map[ringBound]prometheus.Counter),
 		sinkDropped: counter("sink_dropped_frames_total", "Frames that a full tap ring dropped."),
 		tapsRefused: counter("taps_refused_total", "Taps refused because the leg had as many as it may have."),
 		timeouts:    counter("media_timeouts_total", "Legs that sent nothing for the set time."),
@@ -55,9 +68,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, r := range []dropReason{dropSource, dropMalformed, dropPayload, dropHold, dropLate} {
 		m.dropped[r] = drops.WithLabelValues(string(r))
 	}
+	for _, b := range []ringBound{boundBuffers, boundOutbox} {
+		m.ringFull[b] = full.WithLabelValues(string(b))
+	}
 	if reg != nil {
 		reg.MustRegister(m.portsFree, m.noPorts, m.sessions, drops, m.sinkDropped, m.tapsRefused, m.timeouts, m.latches,
-			m.skipped, m.sendErrors, m.panics, m.ioUring)
+			m.skipped, m.sendErrors, m.panics, m.ioUring, full)
 	}
 	return m
 }

@@ -18,23 +18,24 @@ const outboxMark = 1 << 63
 // all. One goroutine uses it. A nil outbox gathers nothing.
 type outbox struct {
 	ring    *uring.Ring
-	refused prometheus.Counter
+	refused prometheus.Counter      // packets
+	full    prometheus.Counter      // times
 	held    [outboxSlots]*udpSocket // until the packet is sent
 	free    []int
 	done    []uring.Done // for flush
 }
 
 // newOutbox makes an outbox on a ring of its own.
-func newOutbox(refused prometheus.Counter) (*outbox, error) {
+func newOutbox(m *metrics) (*outbox, error) {
 	ring, err := uring.New(uring.Options{Requests: outboxSlots, Completions: outboxSlots, Messages: outboxSlots})
 	if err != nil {
 		return nil, fmt.Errorf("media: %w", err)
 	}
-	return outboxOn(ring, refused), nil
+	return outboxOn(ring, m), nil
 }
 
-func outboxOn(ring *uring.Ring, refused prometheus.Counter) *outbox {
-	o := &outbox{ring: ring, refused: refused, done: make([]uring.Done, outboxSlots)}
+func outboxOn(ring *uring.Ring, m *metrics) *outbox {
+	o := &outbox{ring: ring, refused: m.sendErrors, full: m.ringFull[boundOutbox], done: make([]uring.Done, outboxSlots)}
 	for slot := range outboxSlots {
 		o.free = append(o.free, slot)
 	}
@@ -44,13 +45,19 @@ func outboxOn(ring *uring.Ring, refused prometheus.Counter) *outbox {
 // put takes a copy of a packet along, unless it cannot: then the packet must be sent another way.
 func (o *outbox) put(from socket, pkt []byte, to netip.AddrPort) bool {
 	u, ok := from.(*udpSocket)
-	if o == nil || !ok || len(o.free) == 0 || !u.hold() {
+	if o == nil || !ok || !u.hold() {
+		return false
+	}
+	if len(o.free) == 0 {
+		o.full.Inc()
+		u.release()
 		return false
 	}
 	var dst sockaddr
 	size := dst.set(to)
 	slot := o.free[len(o.free)-1]
 	if !o.ring.Send(u.fd, slot, pkt, dst[:size], outboxMark|uint64(slot)) {
+		o.full.Inc()
 		u.release()
 		return false
 	}

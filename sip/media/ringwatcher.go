@@ -88,7 +88,7 @@ func newRingWatcher(e *Engine) (watcher, error) {
 		ring.Close()
 		return nil, fmt.Errorf("media: eventfd: %w", err)
 	}
-	return &ringWatcher{e: e, ring: ring, bell: bell, out: outboxOn(ring, e.metrics.sendErrors), next: ringBell, sockets: make(map[uint64]*ringed)}, nil
+	return &ringWatcher{e: e, ring: ring, bell: bell, out: outboxOn(ring, e.metrics), next: ringBell, sockets: make(map[uint64]*ringed)}, nil
 }
 
 func (w *ringWatcher) add(s *Session, from *udpSocket, take takePacket) (watched, error) {
@@ -222,7 +222,9 @@ func (x *ringed) read(d uring.Done, now time.Time) {
 	case pkt != nil:
 		x.failed = 0
 		x.taken(pkt, (*sockaddr)(from).addrPort(), now)
-	case d.Err != nil && !errors.Is(d.Err, syscall.ENOBUFS):
+	case errors.Is(d.Err, syscall.ENOBUFS):
+		x.w.e.metrics.ringFull[boundBuffers].Inc()
+	case d.Err != nil:
 		if x.failed++; x.failed == maxReadErrors {
 			x.s.log.Warn("media reader stopped after too many failed reads", "port", x.s.port)
 			x.closed = true
