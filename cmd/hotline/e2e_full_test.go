@@ -380,7 +380,7 @@ func (f *full) spool() {
 // journal is locked by another program, so that its buffer fills.
 func (f *full) journal() {
 	const counter = "hotline_journal_dropped_total"
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(f.g.data(), "journal.db")+"?_txlock=immediate")
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(f.g.data(), "journal.db")+"?_txlock=immediate&_pragma=busy_timeout(20000)") // the gateway may be writing
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -62,6 +62,7 @@ func TestEventsAreCut(t *testing.T) {
 	<-leaves.Answered()
 	left := <-legs
 
+	await(t, "the caller hears the music", func() bool { return calltest.Share(stays.Listen(200*time.Millisecond), 500) > 0.8 })
 	cable.Cut(true)
 	await(t, "the loss is seen", func() bool { return !w.sw.up.Load() })
 	leaves.Hang()
