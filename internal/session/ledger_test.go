@@ -36,7 +36,7 @@ func TestWhoIsOwedACall(t *testing.T) {
 		"hangs up in the flow":            {before: listening, end: hang},
 		"cut in the flow":                 {before: listening, end: func(_ *rig, p *calltest.Party) { p.Break(call.EndDrained) }, want: []string{OwedDrained}},
 		"in danger and gone":              {end: func(_ *rig, p *calltest.Party) { p.Press("0"); synctest.Wait(); p.Hang() }, want: []string{OwedEmergency}},
-		"in danger, and hung up waiting":  {end: func(r *rig, p *calltest.Party) { p.Press("0"); <-r.tickets; p.Hang() }}, // noted by the queue
+		"in danger, and hung up waiting":  {end: func(r *rig, p *calltest.Party) { <-r.tickets; p.Press("0"); <-r.tickets; p.Hang() }}, // noted by the queue
 		"a spoofed number":                {before: full, info: call.Info{Caller: citizen, Identity: call.Spoof}},
 		"no number":                       {before: full, info: call.Info{Identity: call.Anonymous, Withheld: true}},
 		"a third call of one number":      {before: third, end: hang},
