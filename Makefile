@@ -28,6 +28,7 @@ soak: ## Fuzz every parser for 30 s each, load, flood and soak gateways in full,
 	HOTLINE_SOAK=1 $(GO) test -run Reproducible -v -timeout 15m ./ivr/emergency
 	HOTLINE_SOAK=1 $(GO) test -run '^TestCluster$$' -v -timeout 15m ./cmd/hotline
 	HOTLINE_SOAK=1 $(GO) test -run '^TestRedisFailover$$' -v -timeout 20m ./cmd/hotline
+	HOTLINE_SOAK=1 $(GO) test -run '^TestDemo' -v -timeout 15m ./cmd/hotline/internal/demo
 	HOTLINE_SOAK=1 $(GO) test -run '^TestFlood$$' -v -timeout 15m ./cmd/hotline
 	HOTLINE_SOAK=1 $(GO) test -run '^TestAsterisk$$|^TestAsteriskCut$$' -v -timeout 15m ./cmd/hotline
 	HOTLINE_SOAK=1 $(GO) test -run '^TestSoak$$' -v -timeout 60m ./cmd/hotline # HOTLINE_SOAK_FOR=2m for so long
