@@ -72,7 +72,7 @@ func (q *Queue) agentStep(ctx context.Context, id, step, reason string, login *A
 		args = append(args, login.Node, login.Extension, formatQueues(login.Queues), q.deps.Node)
 	}
 	err := q.act(ctx, func(ctx context.Context) error {
-		state, err := q.scripts.run(ctx, q.scripts.agent, args...).Text()
+		state, err := q.acted(ctx, q.scripts.agent, args...)
 		switch {
 		case err == nil && state == "":
 			err = ErrRefused

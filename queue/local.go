@@ -252,7 +252,7 @@ func (q *Queue) idlest(queue string) (agent, bool) {
 func (q *Queue) agentLocal(id, step, reason string, login *Agent) error {
 	a, known := q.agents[id]
 	if !known {
-		a = agent{ID: id, State: LoggedOut, Idle: q.clock()}
+		a = agent{ID: id, State: LoggedOut, Idle: q.clock(), Version: q.clock()}
 	}
 	busy := a.State == Offered || a.State == Talk
 	change := func(a *agent) { a.Reason = reason }

@@ -1,6 +1,11 @@
 package queue
 
 import (
+	"context"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+
 	"github.com/hotline12345/gateway/internal/session"
 )
 
@@ -39,7 +44,31 @@ func (q *Queue) apply(e event) {
 	}
 }
 
-// put takes an agent's state as an event told it. q.mu is held.
+// acted runs a script that is an act of this node's, and takes over what it did to agents before the stream tells of it.
+func (q *Queue) acted(ctx context.Context, script *redis.Script, args ...any) (answer string, err error) {
+	reply, err := q.scripts.run(ctx, script, args...).Slice()
+	if err != nil {
+		return "", err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, told := range reply[1:] {
+		f := flat(told)
+		q.put(f.agent(f["agent"]))
+	}
+	return fmt.Sprint(reply[0]), nil
+}
+
+// passed takes an agent's state as the stream tells it. Who logged out is forgotten then, and no sooner: older news of
+// the stream would bring the agent back. q.mu is held.
+func (q *Queue) passed(a agent) {
+	q.put(a)
+	if a.State == LoggedOut && q.agents[a.ID].Version == a.Version {
+		delete(q.agents, a.ID)
+	}
+}
+
+// put takes the news of an agent. q.mu is held.
 func (q *Queue) put(a agent) {
 	defer q.notify()
 	old, known := q.agents[a.ID]
@@ -49,11 +78,10 @@ func (q *Queue) put(a agent) {
 	if known && a.Version <= old.Version && a.Node == old.Node {
 		return
 	}
-	switch {
-	case a.Node != q.deps.Node, a.State == LoggedOut && q.online:
-		delete(q.agents, a.ID)
-	default:
+	if a.Node == q.deps.Node {
 		q.agents[a.ID] = a
+	} else {
+		delete(q.agents, a.ID)
 	}
 	if old.State == Wrapup && a.State != Wrapup && a.Node == q.deps.Node && q.queues[old.Last].Name != "" {
 		q.metrics.acw.WithLabelValues(old.Last).Observe(float64(a.Since-old.Since) / 1000)

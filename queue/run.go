@@ -81,7 +81,7 @@ func (q *Queue) take(messages []redis.XMessage) (tasks []string) {
 		}
 		switch f["ev"] {
 		case agentEvent:
-			q.put(f.agent(f["agent"]))
+			q.passed(f.agent(f["agent"]))
 		case taskEvent:
 			tasks = append(tasks, f["body"])
 			q.notify()

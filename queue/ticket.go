@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"time"
 
 	"github.com/hotline12345/gateway/internal/call"
@@ -116,7 +117,7 @@ func (t *ticket) hold(o session.Offer) {
 // Accept implements [session.Ticket].
 func (t *ticket) Accept(ctx context.Context, o session.Offer) error {
 	err := t.act(ctx, "accept", func(ctx context.Context) error {
-		v, err := t.q.scripts.run(ctx, t.q.scripts.accept, "", t.entry.CallID, o.Token).Int64()
+		v, err := t.q.acted(ctx, t.q.scripts.accept, "", t.entry.CallID, o.Token)
 		return t.stepped(v, err, EntryTalk, o.Token)
 	}, func() error { return t.q.acceptLocal(t, o.Token) })
 	if errors.Is(err, session.ErrFenced) {
@@ -133,7 +134,7 @@ func (t *ticket) Decline(ctx context.Context, o session.Offer, why session.Decli
 		why = session.DeclineNoAnswer
 	}
 	return t.act(ctx, "decline", func(ctx context.Context) error {
-		v, err := t.q.scripts.run(ctx, t.q.scripts.decline, seed(), t.entry.CallID, o.Token, string(why), o.Holder).Int64()
+		v, err := t.q.acted(ctx, t.q.scripts.decline, seed(), t.entry.CallID, o.Token, string(why), o.Holder)
 		return t.stepped(v, err, EntryWaiting, o.Token)
 	}, func() error { return t.q.declineLocal(t, o.Token, string(why)) })
 }
@@ -145,8 +146,8 @@ func (t *ticket) Complete(ctx context.Context, o session.Offer, by call.EndReaso
 		name = CompleteAgent
 	}
 	return t.act(ctx, "complete", func(ctx context.Context) error {
-		v, err := t.q.scripts.run(ctx, t.q.scripts.complete, seed(), t.entry.CallID, o.Token, name, string(by)).Int64()
-		if err == nil && v == 0 && t.overrules(o.Token, name) {
+		v, err := t.q.acted(ctx, t.q.scripts.complete, seed(), t.entry.CallID, o.Token, name, string(by))
+		if err == nil && v == late && t.overrules(o.Token, name) {
 			return nil
 		}
 		return t.stepped(v, err, EntryGone, name)
@@ -181,7 +182,7 @@ func (t *ticket) Leave(ctx context.Context, why session.LeaveReason) error {
 	}
 	window := t.keeps(name)
 	return t.act(ctx, "leave", func(ctx context.Context) error {
-		v, err := t.q.scripts.run(ctx, t.q.scripts.leave, seed(), t.entry.CallID, name, string(why), window).Int64()
+		v, err := t.q.acted(ctx, t.q.scripts.leave, seed(), t.entry.CallID, name, string(why), window)
 		return t.stepped(v, err, EntryGone, name)
 	}, func() error { return t.q.leaveLocal(t, name, string(why)) })
 }
@@ -210,11 +211,18 @@ func (t *ticket) act(ctx context.Context, what string, remote func(context.Conte
 	return nil
 }
 
-// stepped notes the state that a script's answer means; 0 is the answer to a late act. The last argument is the
+// late is a script's answer to an act that comes too late: the offer is no more in force.
+const late = "0"
+
+// stepped notes the state that a script's answer means, the call's version or [late]. The last argument is the
 // offer's token, or the event that ends the call.
-func (t *ticket) stepped(version int64, err error, to EntryState, by string) error {
+func (t *ticket) stepped(answer string, err error, to EntryState, by string) error {
 	if err != nil {
 		return err
+	}
+	version, err := strconv.ParseInt(answer, 10, 64)
+	if err != nil {
+		return fmt.Errorf("a script answered %q: %w", answer, err)
 	}
 	t.q.mu.Lock()
 	defer t.q.mu.Unlock()

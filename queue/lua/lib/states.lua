@@ -1,3 +1,9 @@
+-- news is what the script did to agents, as the stream tells it; with_news answers the node that acted with it, so that
+-- the node knows what came of its act before the act returns, even when Redis is away a moment later.
+local news = {}
+
+local function with_news(answer) return {answer, unpack(news)} end
+
 -- agent_put writes an agent with its indexes and tells of it.
 local function agent_put(a)
   a.v = (a.v or 0) + 1
@@ -15,9 +21,11 @@ local function agent_put(a)
     save('a:', a)
     redis.call('SADD', K .. 'agents', a.id)
   end
-  emit('ev', 'AGENT', 'agent', a.id, 'state', a.state, 'v', str(a.v), 'since', str(a.since), 'idle', str(a.idle),
+  local told = {'agent', a.id, 'state', a.state, 'v', str(a.v), 'since', str(a.since), 'idle', str(a.idle),
     'deadline', str(a.deadline), 'reason', a.reason, 'call', a.call, 'token', a.token, 'queues', a.queues,
-    'ext', a.ext, 'node', a.node, 'misses', str(a.misses), 'next', a.next, 'last', a.last or '')
+    'ext', a.ext, 'node', a.node, 'misses', str(a.misses), 'next', a.next, 'last', a.last or ''}
+  emit('ev', 'AGENT', unpack(told))
+  news[#news + 1] = told
 end
 
 -- agent_step takes an agent through the table; false when the table has no such step. Whoever comes
