@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -179,6 +180,7 @@ func (a *Admission) callEvent(o session.CallOutcome, now time.Time) Event {
 	}
 	if a.load != nil && !e.Answered.IsZero() {
 		e.Waiting, e.Occupancy = a.load(e.Answered, earlier(e.Ended, now))
+		e.Occupancy = math.Floor(e.Occupancy*1000+1e-9) / 1000 // what Redis keeps; never rounded up against the caller
 	}
 	return e
 }
