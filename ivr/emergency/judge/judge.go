@@ -7,18 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hotline12345/gateway/internal/session"
 	"github.com/hotline12345/gateway/ivr/emergency"
+	"github.com/hotline12345/gateway/ivr/premises"
 )
 
 // What came of asking.
@@ -57,10 +55,7 @@ func New(cfg Config, reg prometheus.Registerer) (*Judge, error) {
 		}
 		j.key = strings.TrimSpace(string(b))
 	}
-	dialer := &net.Dialer{Timeout: cfg.Timeout}
-	if !cfg.Public {
-		dialer.Control = private
-	}
+	dialer := premises.Dialer(cfg.Timeout, cfg.Public)
 	j.client = &http.Client{
 		Transport:     &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: cfg.AtOnce, MaxConnsPerHost: cfg.AtOnce},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -69,18 +64,6 @@ func New(cfg Config, reg prometheus.Registerer) (*Judge, error) {
 		reg.MustRegister(j.asked)
 	}
 	return j, nil
-}
-
-// private refuses an address outside the agency's networks, after the name has been resolved.
-func private(_, address string, _ syscall.RawConn) error {
-	at, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("judge: %w", err)
-	}
-	if ip := at.Addr().Unmap(); !ip.IsPrivate() && !ip.IsLoopback() {
-		return fmt.Errorf("judge: %s is no private address; set emergency.judge.public to let words leave the network", ip)
-	}
-	return nil
 }
 
 // Close ends the idle connections.
@@ -100,7 +83,7 @@ func (j *Judge) Review(ctx context.Context, utterance string, v emergency.Verdic
 	}
 	ctx, cancel := context.WithTimeout(ctx, j.cfg.Timeout)
 	defer cancel()
-	said, err := j.ask(ctx, mask(utterance))
+	said, err := j.ask(ctx, emergency.Mask(utterance))
 	switch {
 	case err != nil && ctx.Err() != nil:
 		j.asked.WithLabelValues(slow).Inc()
@@ -203,28 +186,4 @@ func read(answer []byte) (opinion, error) {
 		return opinion{}, errGarbled
 	}
 	return o, o.check()
-}
-
-// longestNumber is how many digits in a row may leave: those of a service, and no more.
-const longestNumber = 3
-
-// mask hides the numbers in words, written and spoken, in one run or divided: a phone, an identity card.
-func mask(words string) string {
-	runes := []rune(words)
-	for i := 0; i < len(runes); i++ {
-		end, digits := i, 0
-		for end < len(runes) && strings.ContainsRune("0123456789０１２３４５６７８９零〇一二三四五六七八九幺两 -", runes[end]) {
-			if runes[end] != ' ' && runes[end] != '-' {
-				digits++
-			}
-			end++
-		}
-		if digits > longestNumber {
-			for k := i; k < end; k++ {
-				runes[k] = '*'
-			}
-		}
-		i = max(i, end)
-	}
-	return string(runes)
 }
