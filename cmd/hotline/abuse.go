@@ -34,34 +34,10 @@ func abuseCmd(o *options) *cobra.Command {
 		_, err := fmt.Fprintln(cmd.OutOrStdout(), "facts:", m.Reason)
 		return err
 	})
-	var order app.MeasureOrder
-	suspend := verb(o, "suspend NUMBER", "Enter a lawful decision that was made elsewhere: suspend a number from agents for a while", cobra.ExactArgs(1), func(cmd *cobra.Command, c *client, args []string) error {
-		order.Number, order.By = args[0], me()
-		var m abuse.Case
-		if err := c.post(cmd.Context(), "/measures", order, &m); err != nil {
-			return err
-		}
-		return table(cmd.OutOrStdout(), caseHeading, [][]string{caseRow(m)})
-	})
-	suspend.Flags().StringVar(&order.Clause, "clause", "29-1", "29-1 or 29-2")
-	suspend.Flags().IntVar(&order.Level, "level", 1, "1 to 3")
-	suspend.Flags().DurationVar(&order.For, "for", 0, "how long; at most, and by default, the level's term")
-	suspend.Flags().StringVar(&order.Reason, "reason", "", "the facts, without personal data (required)")
-	_ = suspend.MarkFlagRequired("reason") // the flag exists
-	var reason string
-	restore := verb(o, "restore DECISION", "Lift a measure at once", cobra.ExactArgs(1), func(cmd *cobra.Command, c *client, args []string) error {
-		var m abuse.Case
-		if err := c.post(cmd.Context(), "/measures/"+url.PathEscape(args[0])+"/restore", app.Act{By: me(), Reason: reason}, &m); err != nil {
-			return err
-		}
-		return table(cmd.OutOrStdout(), caseHeading, [][]string{caseRow(m)})
-	})
-	restore.Flags().StringVar(&reason, "reason", "", "why (required)")
-	_ = restore.MarkFlagRequired("reason") // the flag exists
 	rebuild := verb(o, "rebuild", "Impose the measures that wait on an emptied Redis without the gateways that are missing", cobra.NoArgs, func(cmd *cobra.Command, c *client, _ []string) error {
 		return c.post(cmd.Context(), "/measures/rebuild", app.Act{By: me()}, nil)
 	})
-	return group("abuse", "Measures under Article 29", list, show, suspend, restore, rebuild,
+	return group("abuse", "Measures under Article 29", list, show, rebuild,
 		mattersCmd(o), proposeCmd(o), approveCmd(o), appealCmd(o), decideCmd(o), simulateCmd())
 }
 

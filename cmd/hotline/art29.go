@@ -46,9 +46,10 @@ func showMatter(cmd *cobra.Command, c *client, id string) error {
 	return table(cmd.OutOrStdout(), "TIME\tEVENT\tWHAT\tBY\tOF\tPLAYED\tAT", rows)
 }
 
-// acting adds the flag that says who acts.
+// acting adds the flag that says who acts: a person, since two have to.
 func acting(cmd *cobra.Command, by *string) *cobra.Command {
-	cmd.Flags().StringVar(by, "by", me(), "the person of the staff who acts")
+	cmd.Flags().StringVar(by, "by", "", "the person of the staff who acts (required)")
+	_ = cmd.MarkFlagRequired("by") // the flag exists
 	return cmd
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,17 +34,6 @@ func TestArticle29(t *testing.T) {
 	first.press("9")
 	desk := receive(t, "the agent's phone rings", agent.incoming)
 	call := g.awaitStage(session.StageTalk)
-	standing := func(what string, ok func(session.Standing) bool) {
-		t.Helper()
-		until(t, 20*time.Second, what, func() bool {
-			for _, v := range g.calls() {
-				if v.CallID == call.CallID && ok(v.Standing) {
-					return true
-				}
-			}
-			return false
-		})
-	}
 	for _, act := range []struct {
 		keys, what string
 		ok         func(session.Standing) bool
@@ -60,7 +50,7 @@ func TestArticle29(t *testing.T) {
 		{"*29", "a suspension is proposed", func(s session.Standing) bool { return s.Proposed }},
 	} {
 		desk.press(act.keys)
-		standing(act.what, act.ok)
+		g.awaitStanding(call.CallID, act.what, act.ok)
 	}
 	first.hangup()
 
@@ -96,6 +86,14 @@ func TestArticle29(t *testing.T) {
 	t.Logf("the audit log: %s", g.run("audit", "verify"))
 	g.stop()
 	g.unread(number)
+}
+
+// awaitStanding waits until the matter of a call's caller stands as wanted.
+func (g *gateway) awaitStanding(callID, what string, ok func(session.Standing) bool) {
+	g.t.Helper()
+	until(g.t, 20*time.Second, what, func() bool {
+		return slices.ContainsFunc(g.calls(), func(v session.View) bool { return v.CallID == callID && ok(v.Standing) })
+	})
 }
 
 // unread looks for a number in clear in all that the gateway wrote, its log included.

@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/hotline12345/gateway/abuse"
 	"github.com/hotline12345/gateway/cmd/hotline/internal/app"
 	"github.com/hotline12345/gateway/internal/session"
 	"github.com/hotline12345/gateway/queue"
@@ -23,7 +24,8 @@ type exits struct {
 	g        *gateway
 	services *phone // answers for all of them
 	agent    *phone
-	number   int // of the next caller
+	number   int    // of the next caller
+	barred   string // the number of a caller under a measure
 	table    strings.Builder
 	took     []time.Duration // from the choosing key to the INVITE
 }
@@ -208,12 +210,45 @@ func (e *exits) ringing(svc byte) (string, time.Time, func()) {
 }
 
 func (e *exits) suspended(svc byte) (string, time.Time, func()) {
+	if e.barred == "" {
+		e.bar()
+	}
 	e.away()
-	caller := fmt.Sprintf("139%08d", e.number+1)
-	e.g.run("abuse", "suspend", caller, "--clause", "29-1", "--level", "1", "--reason", "test")
-	caller, l := e.call("12345")
+	l := newPhone(e.t, e.barred, e.g.carriers).dial("12345")
+	l.connected()
 	e.g.awaitStage(session.StageSuspended)
-	return caller, e.choose(l, "0", svc), l.hangup
+	return e.barred, e.choose(l, "0", svc), l.hangup
+}
+
+// bar brings a caller under a measure, the one way there is: the agent reminds, the insults go on, the agent
+// proposes and another person approves.
+func (e *exits) bar() {
+	e.t.Helper()
+	e.agent.answering(1100)
+	e.back()
+	caller, l := e.call("12347")
+	desk := receive(e.t, "the agent's phone rings", e.agent.incoming)
+	id := e.g.awaitStage(session.StageTalk).CallID
+	for _, act := range []struct {
+		keys string
+		done func(session.Standing) bool
+	}{
+		{"*26", func(s session.Standing) bool { return s.Stage == string(abuse.StageReminded) }},
+		{"*22", func(s session.Standing) bool { return s.Lacks == "" && s.Mark == "abuse" }},
+		{"*29", func(s session.Standing) bool { return s.Proposed }},
+	} {
+		desk.press(act.keys)
+		e.g.awaitStanding(id, act.keys+" is noted", act.done)
+	}
+	l.hangup()
+	until(e.t, 20*time.Second, "the agent is free", func() bool { return len(e.g.calls()) == 0 })
+	var matters []abuse.Matter
+	e.g.get("/matters", &matters)
+	if len(matters) != 1 {
+		e.t.Fatalf("%d matters, want the one", len(matters))
+	}
+	e.g.run("abuse", "approve", matters[0].ID, "--by", "admin", "--reason", "insults went on after the reminder")
+	e.barred = caller
 }
 
 func (e *exits) leaseWait(svc byte) (string, time.Time, func()) {

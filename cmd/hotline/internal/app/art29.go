@@ -42,7 +42,7 @@ func (d everyDesk) NoteConduct(ctx context.Context, callID, by string, kind sess
 	return d.there(ctx, callID, "conduct", Order{By: by, Conduct: kind, Clause: clause, Played: played}, nil, here)
 }
 
-// deciding is the role in which a person decides under Article 29; "" is none.
+// deciding is the role in which a person of the staff decides under Article 29; "" is none.
 func (a *App) deciding(ctx context.Context, person string) (abuse.Role, error) {
 	p, err := a.staff.Person(ctx, person)
 	switch {
@@ -77,6 +77,9 @@ func (c *control) matters(mux *http.ServeMux) {
 	mux.HandleFunc("GET /matters/{id}", func(w http.ResponseWriter, r *http.Request) { answer(w)(a.admission.Matter(r.PathValue("id"))) })
 	mux.HandleFunc("GET /appeals", func(w http.ResponseWriter, _ *http.Request) { answer(w)(a.admission.Appeals(), nil) })
 	post(mux, "/matters/{id}/propose", func(ctx context.Context, r *http.Request, p Proposal) (any, error) {
+		if _, err := a.deciding(ctx, p.By); err != nil { // who proposes is a person, so that another can approve
+			return nil, err
+		}
 		return nil, a.admission.Propose(ctx, r.PathValue("id"), p.Clause, p.By)
 	})
 	post(mux, "/matters/{id}/approve", func(ctx context.Context, r *http.Request, p Act) (any, error) {

@@ -11,7 +11,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/hotline12345/gateway/abuse"
 	"github.com/hotline12345/gateway/cmd/hotline/internal/ops"
 	"github.com/hotline12345/gateway/internal/journal"
 )
@@ -55,16 +54,6 @@ func (c *control) Run(ctx context.Context) error {
 		return err
 	}
 	return nil
-}
-
-// MeasureOrder is a measure that the command line asks for.
-type MeasureOrder struct {
-	Number string        `json:"number"`
-	Clause string        `json:"clause"`
-	Level  int           `json:"level"`
-	For    time.Duration `json:"for"` // 0 is the level's term
-	Reason string        `json:"reason"`
-	By     string        `json:"by"`
 }
 
 // Act is who does something, and why.
@@ -150,10 +139,6 @@ func (c *control) acts(mux *http.ServeMux) {
 	post(mux, "/agents/{id}/ready", func(ctx context.Context, r *http.Request, _ Act) (any, error) {
 		return nil, a.queue.Ready(ctx, r.PathValue("id"))
 	})
-	post(mux, "/measures", func(ctx context.Context, _ *http.Request, o MeasureOrder) (any, error) { return a.measure(ctx, o) })
-	post(mux, "/measures/{id}/restore", func(ctx context.Context, r *http.Request, p Act) (any, error) {
-		return a.admission.Restore(ctx, r.PathValue("id"), p.Reason, p.By)
-	})
 	post(mux, "/measures/rebuild", func(ctx context.Context, _ *http.Request, p Act) (any, error) {
 		return nil, a.admission.ConfirmRebuild(ctx, p.By)
 	})
@@ -191,19 +176,6 @@ func (a *App) audited(ctx context.Context, by, act, subject string, detail map[s
 		return err
 	}
 	return do()
-}
-
-// measure sets a measure on a number, in whatever form it was written.
-func (a *App) measure(ctx context.Context, o MeasureOrder) (abuse.Case, error) {
-	n := a.plan.Parse(o.Number)
-	if n.E164 == "" {
-		return abuse.Case{}, fmt.Errorf("%q is no telephone number; write it as 13800138000, 0571-12345678 or +86…", o.Number)
-	}
-	m := abuse.Measure{Number: n, Clause: o.Clause, Level: o.Level, Reason: o.Reason}
-	if o.For > 0 {
-		m.Until = time.Now().Add(o.For)
-	}
-	return a.admission.SetMeasure(ctx, m, o.By)
 }
 
 // record is all that this gateway's journal has of a call, which may be nothing.

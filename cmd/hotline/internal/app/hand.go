@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hotline12345/gateway/abuse"
 	"github.com/hotline12345/gateway/internal/session"
 	"github.com/hotline12345/gateway/queue"
 )
@@ -93,9 +94,19 @@ func (a *App) CallBack(ctx context.Context, task, person string) (callID string,
 	return callBacks{a}.Call(ctx, task, person)
 }
 
-// Suspend sets a measure on a number, and returns its decision.
+// MeasureOrder is a measure that was decided on elsewhere.
+type MeasureOrder struct {
+	Number string
+	Clause string
+	Level  int
+	Reason string
+	By     string
+}
+
+// Suspend sets a measure on a number, in whatever form it was written, and returns its decision. It is a scene's
+// beginning: on the line a measure comes of a proposal and another person's approval alone.
 func (a *App) Suspend(ctx context.Context, o MeasureOrder) (decision string, err error) {
-	c, err := a.measure(ctx, o)
+	c, err := a.admission.SetMeasure(ctx, abuse.Measure{Number: a.plan.Parse(o.Number), Clause: o.Clause, Level: o.Level, Reason: o.Reason}, o.By)
 	return c.Decision, err
 }
 
