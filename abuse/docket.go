@@ -195,7 +195,7 @@ func (a *Admission) untold(now time.Time) (events []event) {
 }
 
 // happened are the events of a docket and of its measures, in the order of time. A call's latest event
-// stands for it, and the loads are those that were noted with the calls.
+// stands for it, with the load that was noted of it.
 func (d *docket) happened(cases []Case) []Event {
 	last := make(map[string]int)
 	for i, e := range d.events {
@@ -203,7 +203,7 @@ func (d *docket) happened(cases []Case) []Event {
 			last[e.ID] = i
 		}
 	}
-	var events, calls []Event
+	var events []Event
 	for _, c := range cases { // first: what is said of a measure in its own instant follows it
 		events = append(events, c.events(d.id, d.overturned(c.Decision))...)
 	}
@@ -212,34 +212,10 @@ func (d *docket) happened(cases []Case) []Event {
 		if e.Kind == EventCall && last[e.ID] != i {
 			continue
 		}
-		if e.Kind == EventCall {
-			calls = append(calls, e)
-		}
 		events = append(events, e)
 	}
-	events = append(events, loadsOf(calls)...)
 	slices.SortStableFunc(events, func(a, b Event) int { return a.At.Compare(b.At) })
 	return events
-}
-
-// loadsOf makes the load of the line out of the loads that were noted with calls: at each moment at which a
-// call came to an agent or ended, the heaviest of those that are up.
-func loadsOf(calls []Event) (loads []Event) {
-	for _, edge := range calls {
-		for _, at := range []time.Time{edge.Answered, edge.Ended} {
-			if at.IsZero() {
-				continue
-			}
-			load := Event{Kind: EventLoad, At: at}
-			for _, c := range calls {
-				if !c.Answered.IsZero() && !c.Answered.After(at) && (c.Ended.IsZero() || c.Ended.After(at)) {
-					load.Waiting, load.Occupancy = max(load.Waiting, c.Waiting), max(load.Occupancy, c.Occupancy)
-				}
-			}
-			loads = append(loads, load)
-		}
-	}
-	return loads
 }
 
 // overturned tells whether the docket has it that an appeal lifted a measure.

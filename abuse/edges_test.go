@@ -57,3 +57,25 @@ func TestEdgesOfAMatter(t *testing.T) {
 		}
 	}
 }
+
+// TestALoadOfAnotherCallProvesNothing: two calls of one caller are up at once, the load of each is noted of itself, and
+// the heavy one belongs to the call that does not count.
+func TestALoadOfAnotherCallProvesNothing(t *testing.T) {
+	beside := func(s *tale) *Event {
+		s.drop(EventLoad)
+		s.add(aCall("x", on("09:00:00"), 47*time.Minute, "emergency"))
+		return s.find(EventCall, 6)
+	}
+	check(t, fruitless, changes{
+		"of the other call":       {func(s *tale) { beside(s).Waiting = 9 }, deny(ReasonNoHindrance)},
+		"of a counted call":       {func(s *tale) { beside(s); s.find(EventCall, 2).Waiting = 1 }, granted},
+		"too light for it":        {func(s *tale) { beside(s); s.find(EventCall, 2).Occupancy = 0.84 }, deny(ReasonNoHindrance)},
+		"heavy enough":            {func(s *tale) { beside(s); s.find(EventCall, 2).Occupancy = 0.85 }, granted},
+		"begun as a counted call": {func(s *tale) { x := beside(s); x.Waiting, x.Answered = 9, on("09:00:05") }, deny(ReasonNoHindrance)},
+		"ended as a counted call": {func(s *tale) { x := beside(s); x.Waiting, x.At, x.Ended = 9, on("09:00:01"), on("09:03:00") }, deny(ReasonNoHindrance)},
+		"answered at another time": {func(s *tale) {
+			x := beside(s)
+			x.Waiting, x.Answered, x.Ended = 9, on("09:00:06"), on("09:03:00")
+		}, deny(ReasonNoHindrance)},
+	})
+}

@@ -88,9 +88,12 @@ func (r *stream) happen(i int, callers ...string) {
 	}
 }
 
-func newStream(seed uint64) *stream {
+func newStream(seed uint64) *stream { return streamOf(seed, 40) }
+
+// streamOf is a stream of at least 5 happenings, and fewer than so many more.
+func streamOf(seed uint64, more int) *stream {
 	r := &stream{Rand: rand.New(rand.NewPCG(seed, 29)), now: at, same: seed%2 == 0}
-	for i := range 5 + r.IntN(40) {
+	for i := range 5 + r.IntN(more) {
 		r.happen(i, caller, caller, "caller-B")
 	}
 	switch seed % 8 { // what happens at random alone hardly ever comes so far

@@ -120,7 +120,7 @@ func (l *Ledger) conduct(f *matter, by time.Time) Reason {
 		return ReasonNotRepeated
 	}
 	for _, g := range found {
-		if slices.ContainsFunc(g.calls, func(c Counted) bool { return l.hindered(c.Answered, earlier(c.Ended, by)) }) {
+		if slices.ContainsFunc(g.calls, func(c Counted) bool { return l.hindered(c.Answered, earlier(c.Ended, by)) || l.hinders(f, c) }) {
 			return ReasonNone
 		}
 	}
@@ -142,12 +142,25 @@ func (l *Ledger) hindered(from, to time.Time) bool {
 			begin = from
 		}
 		over := i+1 < len(l.loads) && !l.loads[i+1].At.After(begin)
-		h := l.policy.Hindrance
-		if !over && begin.Before(to) && (load.Waiting >= h.Waiting || load.Occupancy >= h.Occupancy) {
+		if !over && begin.Before(to) && l.heavy(load) {
 			return true
 		}
 	}
 	return false
+}
+
+// heavy tells whether others were hindered under a load.
+func (l *Ledger) heavy(load Event) bool {
+	h := l.policy.Hindrance
+	return load.Waiting >= h.Waiting || load.Occupancy >= h.Occupancy
+}
+
+// hinders tells whether others were hindered by the load that was noted of a call itself. That of another call of
+// the caller's which was up meanwhile proves nothing about this one.
+func (l *Ledger) hinders(f *matter, c Counted) bool {
+	return slices.ContainsFunc(f.calls, func(e Event) bool {
+		return e.At.Equal(c.Start) && e.Answered.Equal(c.Answered) && e.Ended.Equal(c.Ended) && l.heavy(e)
+	})
 }
 
 // fruitless looks for the rest of 29(1): reasonable time after the reminder, and the agent's mark that there
