@@ -139,6 +139,7 @@ func (s *story) adopted(ctx context.Context, from *call.Checkpoint) {
 	}
 	s.judged(v)
 	s.cdr.Answered = time.Now()
+	s.attend()
 	s.update(func(v *View) { v.Language, v.Node = from.Language, from.FlowNode })
 	s.note("adopted", "goes on from a call that the gateway's end had cut", map[string]string{"call": from.CallID, "stage": from.Stage})
 }

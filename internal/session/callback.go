@@ -205,6 +205,7 @@ func (s *story) met(caller call.Leg) {
 	s.cdr.Answered = time.Now()
 	s.note("callback", "the caller answered", nil)
 	s.listen()
+	s.attend()
 }
 
 // callBackEnded tells the ledger how an attempt came out, once.

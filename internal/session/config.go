@@ -63,6 +63,11 @@ type EmergencyConfig struct {
 	NoRinging time.Duration `yaml:"no_ringing"`
 	// Choose is the silence after which a caller who chose no service goes to an agent, 3 s to 20 s.
 	Choose time.Duration `yaml:"choose"`
+	// Cancel is how long a caller whose words call for a service can say no, 3 s to 10 s.
+	Cancel time.Duration `yaml:"cancel"`
+	// AgentWithin is how long the first free agent is waited for, to talk with that caller and the service; then the
+	// service is called alone. 0 to 10 s.
+	AgentWithin time.Duration `yaml:"agent_within"`
 }
 
 // Route is one way to a service.
@@ -92,6 +97,8 @@ func Defaults() Config {
 			NoTrying:    4 * time.Second,
 			NoRinging:   12 * time.Second,
 			Choose:      5 * time.Second,
+			Cancel:      5 * time.Second,
+			AgentWithin: 5 * time.Second,
 		},
 	}
 }
@@ -137,6 +144,12 @@ func (e EmergencyConfig) validate() (errs []error) {
 	}
 	if e.Choose < 3*time.Second || e.Choose > 20*time.Second {
 		bad("choose: %v is out of range; write a time from 3s to 20s", e.Choose)
+	}
+	if e.Cancel < 3*time.Second || e.Cancel > 10*time.Second {
+		bad("cancel: %v is out of range; write a time from 3s to 10s", e.Cancel)
+	}
+	if e.AgentWithin < 0 || e.AgentWithin > 10*time.Second {
+		bad("agent_within: %v is out of range; write a time from 0s to 10s", e.AgentWithin)
 	}
 	for svc, routes := range e.Routes {
 		if keyOf(svc) == 0 {

@@ -28,6 +28,9 @@ func (s *story) emergency(ctx context.Context, d *errDanger) error {
 		return err
 	case choice.back:
 		heard()
+		if err := s.declines(ctx, choice.heard); err != nil {
+			return err
+		}
 		return s.resume(ctx, before)
 	case choice.service == "":
 		s.update(func(v *View) { v.Alert = true })
@@ -35,7 +38,15 @@ func (s *story) emergency(ctx context.Context, d *errDanger) error {
 		return s.front(ctx)
 	}
 	s.lasts(0) // a service rings for as long as its carrier lets it
-	s.inDanger(choice.service, "caller")
+	if choice.heard != nil {
+		s.m.metrics.heard.WithLabelValues(string(choice.service), heardTransfer).Inc()
+		s.inDanger(choice.service, byWords)
+		if joined, err := s.together(ctx, choice); joined {
+			return err
+		}
+	} else {
+		s.inDanger(choice.service, "caller")
+	}
 	leg, err := s.reach(ctx, choice.service, choice.at)
 	defer s.hangup(leg)
 	if cause := context.Cause(ctx); cause != nil {
@@ -67,17 +78,27 @@ type choice struct {
 	service Service
 	back    bool
 	at      time.Time // of the key
+	heard   *Heard    // that led here, and that going back declines; nil for a key
 }
 
 // choose asks which service. Silence, and a second wrong key, mean a person.
 func (s *story) choose(ctx context.Context, d *errDanger) (choice, error) {
+	if d.heard != nil && d.heard.Kind == HeardTransfer {
+		return s.whether(ctx, *d.heard)
+	}
 	if d.Service != "" {
 		return choice{service: d.Service, at: d.At}, nil
 	}
 	defer s.pad.set(keysRaw)()
+	defer s.asks(askWhich)()
 	s.voice.pending = nil
+	ask := []string{"em_which"}
+	if d.heard != nil {
+		s.m.metrics.heard.WithLabelValues(string(d.heard.Service), heardAsked).Inc()
+		ask = []string{"em_heard", "em_which"}
+	}
 	for range 2 {
-		if err := s.say(ctx, true, "em_which"); err != nil {
+		if err := s.say(ctx, true, ask...); err != nil {
 			return choice{}, err
 		}
 		key, err := s.voice.Key(ctx, s.m.cfg.Emergency.Choose)
@@ -87,7 +108,9 @@ func (s *story) choose(ctx context.Context, d *errDanger) (choice, error) {
 		case err != nil:
 			return choice{}, err
 		case key == '9':
-			return choice{back: true}, nil
+			return choice{back: true, heard: d.heard}, nil
+		case key <= lastSpoken:
+			return s.whether(ctx, Heard{Kind: HeardTransfer, Service: serviceOf(key + '0'), Words: s.snapshot().Heard.Words, At: time.Now()})
 		case serviceOf(key) != "":
 			return choice{service: serviceOf(key), at: time.Now()}, nil
 		}
@@ -97,7 +120,7 @@ func (s *story) choose(ctx context.Context, d *errDanger) (choice, error) {
 
 // resume takes a caller who is not in danger after all back to where they were.
 func (s *story) resume(ctx context.Context, before Stage) error {
-	s.update(func(v *View) { v.Alert = false })
+	s.update(func(v *View) { v.Alert, v.Heard = false, Heard{} })
 	switch before {
 	case StageQueue, StageRing:
 		return s.queued(ctx, QueueEntry{Queue: s.cdr.Queue, Credit: s.flow.Credit, Reason: s.flow.Node})

@@ -9,11 +9,12 @@ import (
 	"github.com/hotline12345/gateway/internal/call"
 )
 
-// errDanger interrupts a stage: the caller pressed the emergency key, or chose a service.
+// errDanger interrupts a stage: the caller pressed the emergency key, chose a service, or spoke of danger.
 type errDanger struct {
 	Service Service // "" asks which
 	At      time.Time
-	tried   bool // the service was called, and nobody answered
+	tried   bool   // the service was called, and nobody answered
+	heard   *Heard // nil for a key
 }
 
 func (e *errDanger) Error() string { return "session: the caller is in danger" }
@@ -61,23 +62,35 @@ func (k *keypad) press(d call.Digit) {
 	e := &errDanger{At: d.At}
 	k.mu.Lock()
 	danger := k.isDanger(d)
-	interrupt := k.interrupt
 	private := k.mode == keysCollecting || k.mode == keysHeeded
-	if danger && interrupt == nil && k.mode != keysHeeded {
-		k.held = e
-	}
 	k.mu.Unlock()
 	k.told(d, private)
 	if danger {
-		discard(k.keys) // what was pressed before the danger key is no choice of a service; what follows may be
 		k.danger(e)
-		if interrupt != nil {
-			interrupt(e)
-		}
+		k.raise(e)
 		return
 	}
+	k.give(d.Key)
+}
+
+// raise interrupts the stage that runs or, between two stages, the next one.
+func (k *keypad) raise(e *errDanger) {
+	k.mu.Lock()
+	interrupt := k.interrupt
+	if interrupt == nil && k.mode != keysHeeded {
+		k.held = e
+	}
+	k.mu.Unlock()
+	discard(k.keys) // what was pressed before is no choice of a service; what follows may be
+	if interrupt != nil {
+		interrupt(e)
+	}
+}
+
+// give hands a key on to whoever waits for one.
+func (k *keypad) give(key byte) {
 	select {
-	case k.keys <- d.Key:
+	case k.keys <- key:
 	default:
 	}
 }

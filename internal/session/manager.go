@@ -71,6 +71,7 @@ type Deps struct {
 	Intake     Intake
 	Journal    Journal
 	Desk       Desk
+	Hearing    Hearing                           // nil hears nobody
 	Conduct    Conduct                           // the book of Article 29; nil keeps none
 	CallBacks  CallBacks                         // the ledger of callers who are owed a call; nil keeps none
 	Seal       func(call.Number) []byte          // seals a number in a checkpoint; nil leaves it out

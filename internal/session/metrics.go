@@ -11,6 +11,7 @@ type metrics struct {
 	calls            *prometheus.CounterVec
 	emergencies      *prometheus.CounterVec
 	emergencySeconds prometheus.Histogram
+	heard            *prometheus.CounterVec
 	faults           *prometheus.CounterVec
 	callBacks        *prometheus.CounterVec
 }
@@ -29,6 +30,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		emergencySeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "hotline_emergency_invite_seconds", Help: "From the choosing key to the INVITE to the service.",
 			Buckets: []float64{.01, .025, .05, .1, .2, .3, .5, 1, 5, 15}}),
+		heard: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hotline_emergencies_heard_total", Help: "Danger that was heard in callers' words, by service and what came of it."}, []string{"service", "result"}),
 		faults: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hotline_session_faults_total", Help: "Steps of a call that failed while the call went on."}, []string{"step"}),
 		callBacks: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -45,8 +48,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, s := range Services() {
 		m.emergencies.WithLabelValues(string(s), "caller")
 		m.emergencies.WithLabelValues(string(s), "agent")
+		m.emergencies.WithLabelValues(string(s), byWords)
+		for _, r := range []string{heardTransfer, heardAsked, heardCancelled, heardAlert} {
+			m.heard.WithLabelValues(string(s), r)
+		}
 	}
-	for _, step := range []string{"checkpoint", "recording", "intake", "journal", "ledger", "panic"} {
+	for _, step := range []string{"checkpoint", "recording", "intake", "journal", "ledger", "hearing", "panic"} {
 		m.faults.WithLabelValues(step)
 	}
 	for _, r := range CallBackResults() {
@@ -54,7 +61,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m.callBacks.WithLabelValues(resultRefused)
 	if reg != nil {
-		reg.MustRegister(m.active, m.calls, m.emergencies, m.emergencySeconds, m.faults, m.callBacks)
+		reg.MustRegister(m.active, m.calls, m.emergencies, m.emergencySeconds, m.heard, m.faults, m.callBacks)
 	}
 	return m
 }

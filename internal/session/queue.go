@@ -12,10 +12,7 @@ import (
 // queued is the wait for an agent, and the talk when one came. A caller keeps the first place in
 // every return to the queue.
 func (s *story) queued(ctx context.Context, e QueueEntry) error {
-	e.CallID, e.Caller, e.Arrived = s.id, s.reachable(), s.placed
-	if e.Language == "" {
-		e.Language = s.snapshot().Language
-	}
+	e = s.waiting(e)
 	for {
 		offer, agent, err := s.wait(ctx, e)
 		if err != nil {
@@ -28,6 +25,15 @@ func (s *story) queued(ctx context.Context, e QueueEntry) error {
 		// The agent's phone failed in mid-talk: the caller is not to blame and goes on waiting.
 		e.Arrived, e.Reason, e.Front = s.placed, "agent_lost", e.Front || s.cdr.Emergency != ""
 	}
+}
+
+// waiting is an entry of this caller.
+func (s *story) waiting(e QueueEntry) QueueEntry {
+	e.CallID, e.Caller, e.Arrived = s.id, s.reachable(), s.placed
+	if e.Language == "" {
+		e.Language = s.snapshot().Language
+	}
+	return e
 }
 
 // wait enters the queue and returns the agent who answered.

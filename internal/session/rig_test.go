@@ -47,13 +47,15 @@ type rig struct {
 	desk     []string
 	recorder *recorder
 	ledger   book
+	ears     chan *listener
+	deaf     error // why nobody is heard
 	reg      *prometheus.Registry
 }
 
 // in runs a test in a bubble with a rig in it.
 func in(t *testing.T, body func(r *rig), change ...func(*Config)) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &rig{t: t, sw: calltest.NewFake(), points: map[string]call.Checkpoint{}, tickets: make(chan *ticket, 8)}
+		r := &rig{t: t, sw: calltest.NewFake(), points: map[string]call.Checkpoint{}, tickets: make(chan *ticket, 8), ears: make(chan *listener, 8)}
 		r.recorder = &recorder{r: r}
 		r.ledger = book{r: r, tasks: map[string]CallBackTask{}, ends: map[string]CallBackResult{}}
 		r.reg = prometheus.NewRegistry()
@@ -68,7 +70,7 @@ func in(t *testing.T, body func(r *rig), change ...func(*Config)) {
 		}
 		var err error
 		r.m, err = New(cfg, Deps{Log: slog.New(slog.DiscardHandler), Registerer: r.reg, CallBacks: &r.ledger, Seal: seal, Open: open, Switch: r.sw, Screener: r, Flow: r, Prompts: r, KeyWatch: func() KeyWatch { return &stars{} },
-			Queue: r, Recorder: r.recorder, Intake: r, Journal: r, Desk: r})
+			Queue: r, Recorder: r.recorder, Intake: r, Journal: r, Desk: r, Hearing: r})
 		if err != nil {
 			t.Fatal(err)
 		}

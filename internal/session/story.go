@@ -45,6 +45,8 @@ type story struct {
 	ticket  Ticket        // whose Complete is due
 	outcome Outcome       // what the line itself knows of the call
 	flow    FlowExit      // the last exit of the flow
+	ear     Ear           // nil for a caller who is not heard; written under mu
+	asked   question      // that a caller's words may answer; under mu
 	placed  time.Time     // when the caller first entered a queue: the place to keep
 	noted   bool          // the queue knows that the caller left without an agent
 	task    *CallBackTask // of a call that the line placed
@@ -193,6 +195,7 @@ func (s *story) screened(ctx context.Context) bool {
 		return false
 	}
 	s.cdr.Answered = time.Now()
+	s.attend()
 	return true
 }
 

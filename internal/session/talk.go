@@ -12,6 +12,8 @@ import (
 type parties struct {
 	agent, service call.Leg
 	bridge         call.Bridge // that joins them already; nil for none
+	wanted         Service     // is called into the talk when it begins; "" for none
+	asked          time.Time   // when it was asked for
 }
 
 // talk joins the caller and an agent. Again means that the agent's leg broke, and the caller waits on.
@@ -143,6 +145,9 @@ func (s *story) converse(ctx context.Context, p parties) error {
 			return err
 		}
 	}
+	if p.wanted != "" {
+		c.bring(ctx, p.wanted, p.asked)
+	}
 	for c.p.agent != nil || c.p.service != nil || c.calling != nil {
 		if err := c.next(ctx); err != nil {
 			return err
@@ -262,6 +267,11 @@ func (c *conversation) held(e call.Event) {
 func (c *conversation) obey(ctx context.Context, o order) error {
 	switch o.kind {
 	case orderEmergency:
+		if c.calling != nil || c.p.service != nil {
+			c.note("emergency", "a service is on the line, or on its way", nil)
+			break
+		}
+		c.inDanger(o.service, "agent")
 		c.bring(ctx, o.service, o.at)
 	case orderConduct:
 		c.conducted(o)
@@ -281,13 +291,8 @@ func (c *conversation) obey(ctx context.Context, o order) error {
 
 // bring calls a service into the talk; the agent stays.
 func (c *conversation) bring(ctx context.Context, svc Service, pressed time.Time) {
-	if c.calling != nil || c.p.service != nil {
-		c.note("emergency", "a service is on the line, or on its way", nil)
-		return
-	}
 	ctx, c.calling = context.WithCancel(ctx)
 	c.service = svc
-	c.inDanger(svc, "agent")
 	c.done.Go(func() {
 		var leg call.Leg
 		err := c.contain(func() (err error) { leg, err = c.summon(ctx, svc, pressed); return err })

@@ -52,8 +52,9 @@ type View struct {
 	Decision  Decision      `json:"decision"`
 	Banner    Banner        `json:"banner"`
 	Emergency Service       `json:"emergency"`
-	Alert     bool          `json:"alert"`    // the caller pressed the emergency key
-	Evidence  string        `json:"evidence"` // "" while there is nothing to record, "recorded", or "none" when it failed
+	Alert     bool          `json:"alert"`          // the caller pressed the emergency key, or spoke of danger
+	Heard     Heard         `json:"heard,omitzero"` // the words of danger that were heard last
+	Evidence  string        `json:"evidence"`       // "" while there is nothing to record, "recorded", or "none" when it failed
 	Facts     Facts         `json:"facts"`
 	Standing  Standing      `json:"standing,omitzero"` // under Article 29, once an agent has noted something
 }

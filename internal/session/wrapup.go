@@ -286,7 +286,7 @@ func (s *story) publicFacts() map[string]any {
 	return map[string]any{
 		"trunk": v.Trunk, "called": v.Called, "identity": string(v.Identity), "language": v.Language,
 		"queue": v.Queue, "agent": v.Agent, "reason": v.Reason, "started": v.Started.Format(time.RFC3339Nano),
-		"outcome": string(s.finalOutcome()), "emergency": string(v.Emergency), "feedback": v.Facts.Feedback,
+		"outcome": string(s.finalOutcome()), "emergency": string(v.Emergency), "heard": v.Heard.Words, "feedback": v.Facts.Feedback,
 	}
 }
 

@@ -108,6 +108,11 @@ func (l *Listener) new(v Verdict, at time.Time) bool {
 	if v.Action == None || v.Service == l.given.Service && v.Action <= l.given.Action {
 		return false
 	}
+	return !l.Declined(v, at)
+}
+
+// Declined tells whether the caller said no to a verdict a short time ago: to these words, or to a question.
+func (l *Listener) Declined(v Verdict, at time.Time) bool {
 	r, ok := l.declined[v.Service]
-	return !ok || at.Sub(r.at) >= CoolDown || v.Action == Transfer && v.Words != r.words
+	return ok && at.Sub(r.at) < CoolDown && (v.Action != Transfer || v.Words == r.words)
 }
