@@ -101,7 +101,8 @@ const somebody = "*"
 // fold makes a ledger of a docket and its measures.
 func (a *Admission) fold(d *docket) *Ledger {
 	l := NewLedger(a.policy)
-	for _, e := range d.happened(a.casesOf(d.id)) {
+	number, _ := a.readNumber(callerFile(d.id)) // one that was destroyed, or not yet kept, is on no list
+	for _, e := range a.listed(number.E164, d.happened(a.casesOf(d.id))) {
 		l.Apply(e)
 	}
 	return l
@@ -165,7 +166,7 @@ func (a *Admission) knows(e164, id string) bool {
 
 // callEvent is a call as it stands, with the load while it was with an agent.
 func (a *Admission) callEvent(o session.CallOutcome, now time.Time) Event {
-	e := Event{Kind: EventCall, At: o.Started.UTC().Truncate(time.Millisecond), ID: o.CallID, Call: o.CallID, Identity: o.Identity,
+	e := Event{Kind: EventCall, At: o.Started.UTC().Truncate(time.Millisecond), ID: o.CallID, Call: o.CallID, Identity: a.identity(o.Identity, o.Caller.E164),
 		Answered: o.Answered.UTC().Truncate(time.Millisecond), Ended: o.Ended.UTC().Truncate(time.Millisecond), Agent: o.Agent, Topic: o.Topic}
 	if o.Answered.IsZero() {
 		e.Answered = time.Time{}

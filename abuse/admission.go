@@ -1,6 +1,7 @@
 package abuse
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,6 +34,10 @@ type Admission struct {
 	log     *slog.Logger
 	metrics *metrics
 	scripts scripts
+
+	lists     atomic.Pointer[Lists]
+	listsFile string
+	parse     func(string) call.Number
 
 	peers *peers
 
@@ -62,6 +68,8 @@ type Deps struct {
 	// Peers names the living nodes, as their audit chains are named; this node may be among them. It is
 	// called for each call, and must not block. nil is a node that stands alone.
 	Peers func() []string
+	// Parse makes a number of what people write; nil takes E.164 alone.
+	Parse func(string) call.Number
 	// Load is the heaviest load of the line between two times: callers who waited, and the share of the
 	// agents who were busy, 0 to 1. It is the proof that others were hindered (29(1)); nil proves nothing.
 	Load func(from, to time.Time) (waiting int, occupancy float64)
@@ -81,9 +89,13 @@ func New(cfg Config, d Deps) (*Admission, error) {
 	}
 	a := &Admission{
 		policy: policy, store: d.Store, audit: d.Audit, keys: keys, dir: filepath.Join(d.Data, "measures"),
+		listsFile: cmp.Or(cfg.ListsFile, filepath.Join(d.Data, "lists.csv")), parse: d.Parse,
 		now: d.Now, load: d.Load, log: d.Log, metrics: newMetrics(d.Reg), scripts: newScripts(d.Store),
 		leases: make(map[string]*lease), peers: newPeers(d.Audit.Node(), d.Peers),
 		build: build{seen: firstID, chains: make(map[string]time.Time)},
+	}
+	if err := a.LoadLists(); err != nil {
+		return nil, fmt.Errorf("lists_file: %w", err)
 	}
 	if a.ledger, a.dockets, a.build.confirmed, err = replay(d.Audit); err != nil {
 		d.Log.Error("the audit chain is broken; no measure is restored from it", "err", err)
@@ -98,7 +110,7 @@ func (a *Admission) Policy() Policy { return a.policy }
 
 // Screen implements [session.Screener].
 func (a *Admission) Screen(ctx context.Context, r session.ScreenRequest) session.Verdict {
-	f := Facts{At: r.At, OwnNumber: r.OwnNumber, Identity: r.Identity}
+	f := Facts{At: r.At, OwnNumber: r.OwnNumber, Identity: a.identity(r.Identity, r.Caller.E164), Exempt: a.exempt(r.Caller.E164)}
 	if f.At.IsZero() {
 		f.At = a.now()
 	}
@@ -279,6 +291,7 @@ func numbers(s string) (n [3]int64, ok bool) {
 // Count implements [session.Screener]. A call whose count Redis did not take is not counted later:
 // what is uncertain is never held against a caller.
 func (a *Admission) Count(ctx context.Context, o session.CallOutcome) {
+	o.Identity = a.identity(o.Identity, o.Caller.E164)
 	a.noteEnded(ctx, o)
 	if !Counts(a.policy, o) {
 		return

@@ -13,6 +13,9 @@ import (
 type Config struct {
 	// PolicyFile is the agency's policy of Article 29; empty takes the P0 that the program carries.
 	PolicyFile string `yaml:"policy_file"`
+	// ListsFile has the protected people, the shared numbers and the payphones, as CSV; empty is lists.csv in the
+	// data directory. It is read again when flows and prompts are.
+	ListsFile string `yaml:"lists_file"`
 	// EpochLife is how long counters live under one pseudonym of a number, 168h to 2160h.
 	EpochLife time.Duration `yaml:"epoch_life"`
 }

@@ -25,6 +25,7 @@ type metrics struct {
 	wait      prometheus.Histogram
 	measures  prometheus.Gauge
 	age       prometheus.Gauge
+	listed    *prometheus.GaugeVec
 }
 
 // outcomesOf are the ways that each rule can rule; every other pair is impossible.
@@ -70,7 +71,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.counted.WithLabelValues(r)
 	}
 	if reg != nil {
-		reg.MustRegister(m.decisions, m.failOpen, m.occupied, m.counted, m.leases, m.told, m.held, m.wait, m.measures, m.age)
+		reg.MustRegister(m.decisions, m.failOpen, m.occupied, m.counted, m.leases, m.told, m.held, m.wait, m.measures, m.age, m.listed)
 	}
 	return m
 }
@@ -106,6 +107,10 @@ func (m *metrics) ofMeasures() {
 		Name: "hotline_abuse_snapshot_timestamp_seconds",
 		Help: "When the copy of the running measures was last read.",
 	})
+	m.listed = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "hotline_abuse_listed",
+		Help: "Lines of the lists of protected people, access needs, shared numbers and payphones.",
+	}, []string{"list"})
 }
 
 // reason names why Redis could not be asked, out of a closed set.

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/url"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -89,6 +91,38 @@ func decideCmd(o *options) *cobra.Command {
 	})
 	cmd.Flags().BoolVar(&r.Overturn, "overturn", false, "restore the caller at once; without it the measure is upheld")
 	return because(acting(cmd, &r.By), &r.Reason)
+}
+
+// listsCmd is the lists of protected people, access needs, shared numbers and payphones.
+func listsCmd(o *options) *cobra.Command {
+	export := verb(o, "export", "Print the lists in force as CSV", cobra.NoArgs, func(cmd *cobra.Command, c *client, _ []string) error {
+		var l app.Listing
+		if err := c.get(cmd.Context(), "/lists", &l); err != nil {
+			return err
+		}
+		_, err := io.WriteString(cmd.OutOrStdout(), l.CSV)
+		return err
+	})
+	load := verb(o, "import FILE", "Put the lists of a CSV file in the place of those in force; - reads standard input", cobra.ExactArgs(1), func(cmd *cobra.Command, c *client, args []string) error {
+		read := func() ([]byte, error) { return os.ReadFile(args[0]) }
+		if args[0] == "-" {
+			read = func() ([]byte, error) { return io.ReadAll(cmd.InOrStdin()) }
+		}
+		text, err := read()
+		if err != nil {
+			return err
+		}
+		var lengths map[abuse.List]int
+		if err := c.post(cmd.Context(), "/lists", app.Listing{By: me(), CSV: string(text)}, &lengths); err != nil {
+			return err
+		}
+		var rows [][]string
+		for _, name := range abuse.Listings() {
+			rows = append(rows, []string{string(name), fmt.Sprint(lengths[name])})
+		}
+		return table(cmd.OutOrStdout(), "LIST\tLINES", rows)
+	})
+	return group("lists", "Protected people, access needs, shared numbers and payphones", export, load)
 }
 
 // postCase does an act and prints the measure that it is about.

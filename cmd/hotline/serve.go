@@ -53,10 +53,10 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger, out io.Writ
 			err = gateway.Reload(cfg)
 		}
 		if err != nil {
-			log.Error("the reload failed; the last good flows and prompts stay", "err", err)
+			log.Error("the reload failed; what does not read stays as it was", "err", err)
 			return
 		}
-		log.Info("flows and prompts were read anew; every other setting needs a restart")
+		log.Info("flows, prompts and lists were read anew; every other setting needs a restart")
 	})()
 	return gateway.Run(ctx)
 }

@@ -236,7 +236,7 @@ func (a *App) trace(callID string, at time.Time, sent bool, peer, text string) {
 
 // makeRooms makes admission, the queue, and the calls that walk through them.
 func (a *App) makeRooms(context.Context) (err error) {
-	judging := abuse.Deps{Store: a.store, Audit: a.audit, Data: a.cfg.Data, Now: time.Now, Load: a.heaviest,
+	judging := abuse.Deps{Store: a.store, Audit: a.audit, Data: a.cfg.Data, Now: time.Now, Load: a.heaviest, Parse: a.plan.Parse,
 		Log: a.log.With("room", "abuse"), Reg: a.reg}
 	if !a.cluster.Alone() {
 		judging.Vault, judging.Peers = a.vault, a.cluster.Peers
@@ -251,7 +251,7 @@ func (a *App) makeRooms(context.Context) (err error) {
 		return err
 	}
 	cfg := a.cfg.Session
-	cfg.Emergency, cfg.FlowStuck = a.cfg.Emergency, a.cfg.IVR.StuckAfter
+	cfg.Emergency, cfg.FlowStuck = a.cfg.Emergency.EmergencyConfig, a.cfg.IVR.StuckAfter
 	a.calls, err = session.New(cfg, session.Deps{Log: a.log.With("room", "session"), Registerer: a.reg, Switch: a.line,
 		Screener: a.admission, Flow: a.spoken, Prompts: a.spoken, Queue: a.queue, Recorder: a.recorder,
 		Intake: a.outbox, Journal: a.journal, Desk: phoneDesk{a.desk}, Conduct: a.admission, CallBacks: a.queue, Seal: seal, Open: open,

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/hotline12345/gateway/abuse"
@@ -67,6 +68,29 @@ type Ruling struct {
 type Proposal struct {
 	By     string `json:"by"`
 	Clause string `json:"clause"` // "" is that of the reminder that stands
+}
+
+// Listing is the lists of Article 29 as a CSV file, and who puts them in the place of those in force.
+type Listing struct {
+	By  string `json:"by,omitempty"`
+	CSV string `json:"csv"`
+}
+
+// lists is what the command line does with the lists. It is the one way out for the numbers on them.
+func (c *control) lists(mux *http.ServeMux) {
+	a := c.app
+	mux.HandleFunc("GET /lists", func(w http.ResponseWriter, _ *http.Request) {
+		var out strings.Builder
+		err := a.admission.Lists().Write(&out)
+		answer(w)(Listing{CSV: out.String()}, err)
+	})
+	post(mux, "/lists", func(ctx context.Context, _ *http.Request, l Listing) (any, error) {
+		lists, err := a.admission.ImportLists(ctx, strings.NewReader(l.CSV), l.By)
+		if err != nil {
+			return nil, err
+		}
+		return lists.Lengths(), nil
+	})
 }
 
 // matters is what the command line does under Article 29. Who acts is a person of the staff; their roles are

@@ -121,6 +121,7 @@ func (c *control) routes() http.Handler {
 	})
 	c.acts(mux)
 	c.matters(mux)
+	c.lists(mux)
 	return mux
 }
 
@@ -194,11 +195,14 @@ func (a *App) record(ctx context.Context, id string) (CallRecord, error) {
 	return out, nil
 }
 
+// maxOrder bounds the body of an act: the longest is a file of lists.
+const maxOrder = 4 << 20
+
 // post is a route with a JSON body.
 func post[T any](mux *http.ServeMux, path string, f func(ctx context.Context, r *http.Request, body T) (any, error)) {
 	mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 		var body T
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&body); err != nil {
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxOrder)).Decode(&body); err != nil {
 			answer(w)(nil, fmt.Errorf("the request does not read: %w", err))
 			return
 		}

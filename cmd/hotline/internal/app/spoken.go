@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 
@@ -86,6 +87,8 @@ func (s *spoken) Music() []*call.Clip { return s.edition.Load().prompts.Music() 
 // Gather implements prometheus.Gatherer: the metrics of the edition in force.
 func (s *spoken) Gather() ([]*dto.MetricFamily, error) { return s.edition.Load().reg.Gather() }
 
-// Reload reads flows and prompts anew, as cfg names them, for the calls from now on. Every other setting
-// needs a restart. On an error the last good ones stay.
-func (a *App) Reload(cfg config.Config) error { return a.spoken.reload(cfg, a.log) }
+// Reload reads flows and prompts anew, as cfg names them, and the lists of Article 29, for the calls from now on.
+// Every other setting needs a restart. On an error the last good ones stay.
+func (a *App) Reload(cfg config.Config) error {
+	return errors.Join(a.spoken.reload(cfg, a.log), a.admission.LoadLists())
+}
