@@ -133,7 +133,7 @@ func newGateway(t *testing.T, sets ...string) *gateway {
 		"session.wrap_up=0s", "session.announce_agent=false",
 		"queue.queues=[{name: default, display: {zh: 综合, en: General}, max_waiting: 200, ring: 20s, wrapup: 0s}]",
 	}, sets...)
-	g.log = newLog(t, "gateway.log")
+	g.log = newLog(t, "gateway")
 	t.Cleanup(g.report)
 	return g
 }
@@ -402,7 +402,7 @@ type logFile struct {
 
 func newLog(t *testing.T, name string) *logFile {
 	t.Helper()
-	f, err := os.Create(filepath.Join(t.ArtifactDir(), name))
+	f, err := os.CreateTemp(t.ArtifactDir(), name+"-*.log")
 	if err != nil {
 		t.Fatal(err)
 	}
