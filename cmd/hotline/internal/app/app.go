@@ -36,6 +36,7 @@ import (
 	"github.com/hotline12345/gateway/internal/staff"
 	"github.com/hotline12345/gateway/internal/store"
 	"github.com/hotline12345/gateway/ivr/emergency"
+	"github.com/hotline12345/gateway/ivr/speech"
 	"github.com/hotline12345/gateway/queue"
 	"github.com/hotline12345/gateway/sip"
 	"github.com/hotline12345/gateway/sip/trunk"
@@ -60,6 +61,8 @@ type App struct {
 	journal   *journal.Journal
 	recorder  *recording.Recorder
 	outbox    *intake.Outbox
+	speech    *speech.Recogniser // nil without one
+	hearing   session.Hearing    // nil where nobody is listened to
 	spoken    *spoken
 	queue     *queue.Queue
 	admission *abuse.Admission
@@ -94,7 +97,7 @@ func New(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *App, err 
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		a.makeData, a.makePeople, a.makeStore, a.makeCluster, a.makeBooks, a.makeFlows, a.makeSwitch, a.makeRooms, a.makePages,
+		a.makeData, a.makePeople, a.makeStore, a.makeCluster, a.makeBooks, a.makeHearing, a.makeFlows, a.makeSwitch, a.makeRooms, a.makePages,
 		a.join, // last: who people log in with is shown once, and a start that fails shows nothing
 	} {
 		if err := step(ctx); err != nil {
@@ -186,7 +189,7 @@ func (a *App) makeBooks(context.Context) (err error) {
 }
 
 func (a *App) makeFlows(context.Context) (err error) {
-	a.spoken, err = newSpoken(a.cfg, a.log, a.reg)
+	a.spoken, err = newSpoken(a.cfg, a.speech, a.log, a.reg)
 	return err
 }
 
@@ -236,7 +239,7 @@ func (a *App) trace(callID string, at time.Time, sent bool, peer, text string) {
 
 // makeRooms makes admission, the queue, and the calls that walk through them.
 func (a *App) makeRooms(context.Context) (err error) {
-	judging := abuse.Deps{Store: a.store, Audit: a.audit, Data: a.cfg.Data, Now: time.Now, Load: a.heaviest, Parse: a.plan.Parse,
+	judging := abuse.Deps{Store: a.store, Audit: a.audit, Data: a.cfg.Data, Now: time.Now, OneClock: true, Load: a.heaviest, Parse: a.plan.Parse,
 		Log: a.log.With("room", "abuse"), Reg: a.reg}
 	if !a.cluster.Alone() {
 		judging.Vault, judging.Peers = a.vault, a.cluster.Peers
@@ -254,7 +257,7 @@ func (a *App) makeRooms(context.Context) (err error) {
 	cfg.Emergency, cfg.FlowStuck = a.cfg.Emergency.EmergencyConfig, a.cfg.IVR.StuckAfter
 	a.calls, err = session.New(cfg, session.Deps{Log: a.log.With("room", "session"), Registerer: a.reg, Switch: a.line,
 		Screener: a.admission, Flow: a.spoken, Prompts: a.spoken, Queue: a.queue, Recorder: a.recorder,
-		Intake: a.outbox, Journal: a.journal, Desk: phoneDesk{a.desk}, Conduct: a.admission, CallBacks: a.queue, Seal: seal, Open: open,
+		Intake: a.outbox, Journal: a.journal, Desk: phoneDesk{a.desk}, Hearing: a.hearing, Conduct: a.admission, CallBacks: a.queue, Seal: seal, Open: open,
 		KeyWatch: func() session.KeyWatch { return &emergency.KeyWatch{} }})
 	return err
 }

@@ -44,8 +44,8 @@ func (a *App) Run(ctx context.Context) (err error) {
 		"store": a.store.Run, "journal": a.journal.Run, "recording": a.recorder.Run, "intake": a.outbox.Run,
 		"queue": a.queue.Run, "abuse": a.admission.Run, "console": a.console.Run, "http": a.http.Run,
 		"control": a.control.Run, "desk": a.desk.run, "load": a.sampleLoad,
-		"audit": func(ctx context.Context) error { return a.audit.Run(ctx, a.log.With("room", "audit")) },
-		"nodes": a.cluster.Run, "mirror": a.mirror.Run, "others": a.others.run,
+		"audit":  func(ctx context.Context) error { return a.audit.Run(ctx, a.log.With("room", "audit")) },
+		"speech": a.recognise, "nodes": a.cluster.Run, "mirror": a.mirror.Run, "others": a.others.run,
 	} {
 		rooms.Go(func() error {
 			err := run(ground)
@@ -198,5 +198,5 @@ func (a *App) checks() []ops.Check {
 				}
 				return nil
 			}},
-	}, a.cluster.Checks()...)
+	}, append(a.speechChecks(), a.cluster.Checks()...)...)
 }

@@ -14,12 +14,14 @@ import (
 	"github.com/hotline12345/gateway/internal/session"
 	"github.com/hotline12345/gateway/ivr"
 	"github.com/hotline12345/gateway/ivr/prompt"
+	"github.com/hotline12345/gateway/ivr/speech"
 )
 
 // spoken is what callers hear, flows and prompts, as of the last good configuration. A reload puts a
 // new edition in its place; calls in a flow go on in the edition that they began with.
 type spoken struct {
 	edition atomic.Pointer[edition]
+	speech  *speech.Recogniser // nil where nobody is listened to
 	reloads *prometheus.CounterVec
 }
 
@@ -31,12 +33,12 @@ type edition struct {
 	reg     *prometheus.Registry
 }
 
-func newSpoken(cfg config.Config, log *slog.Logger, reg prometheus.Registerer) (*spoken, error) {
-	first, err := read(cfg, log)
+func newSpoken(cfg config.Config, hears *speech.Recogniser, log *slog.Logger, reg prometheus.Registerer) (*spoken, error) {
+	first, err := read(cfg, hears, log)
 	if err != nil {
 		return nil, err
 	}
-	s := &spoken{reloads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hotline_config_reloads_total",
+	s := &spoken{speech: hears, reloads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hotline_config_reloads_total",
 		Help: "Reloads of flows and prompts (SIGHUP), by result; a failed one keeps the last good."}, []string{"result"})}
 	s.reloads.WithLabelValues("ok")
 	s.reloads.WithLabelValues("failed")
@@ -45,7 +47,7 @@ func newSpoken(cfg config.Config, log *slog.Logger, reg prometheus.Registerer) (
 	return s, nil
 }
 
-func read(cfg config.Config, log *slog.Logger) (*edition, error) {
+func read(cfg config.Config, hears *speech.Recogniser, log *slog.Logger) (*edition, error) {
 	e := &edition{reg: prometheus.NewRegistry()}
 	var err error
 	if e.prompts, err = prompt.New(cfg.Prompts, e.reg); err != nil {
@@ -55,13 +57,17 @@ func read(cfg config.Config, log *slog.Logger) (*edition, error) {
 	for _, q := range cfg.Queue.Queues {
 		queues = append(queues, q.Name)
 	}
-	e.flows, err = ivr.New(cfg.IVR, e.prompts, queues, log.With("room", "ivr"), e.reg)
+	var prompts ivr.Prompts = e.prompts
+	if hears != nil {
+		prompts = listening{e.prompts, hears}
+	}
+	e.flows, err = ivr.New(cfg.IVR, prompts, queues, log.With("room", "ivr"), e.reg)
 	return e, err
 }
 
 // reload takes a new edition, or keeps the old one and says why.
 func (s *spoken) reload(cfg config.Config, log *slog.Logger) error {
-	e, err := read(cfg, log)
+	e, err := read(cfg, s.speech, log)
 	if err != nil {
 		s.reloads.WithLabelValues("failed").Inc()
 		return err

@@ -30,7 +30,7 @@ func TestReloadKeepsTheLastGood(t *testing.T) {
 	cfg := config.Defaults(dir)
 	cfg.IVR.Flows = dir
 	log := slog.New(slog.DiscardHandler)
-	s, err := newSpoken(cfg, log, prometheus.NewRegistry())
+	s, err := newSpoken(cfg, nil, log, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,10 @@ import (
 	"github.com/hotline12345/gateway/internal/staff"
 	"github.com/hotline12345/gateway/internal/store"
 	"github.com/hotline12345/gateway/ivr"
+	"github.com/hotline12345/gateway/ivr/emergency"
+	"github.com/hotline12345/gateway/ivr/emergency/judge"
 	"github.com/hotline12345/gateway/ivr/prompt"
+	"github.com/hotline12345/gateway/ivr/speech"
 	"github.com/hotline12345/gateway/queue"
 	"github.com/hotline12345/gateway/sip"
 	"github.com/hotline12345/gateway/sip/trunk"
@@ -48,23 +51,49 @@ type Config struct {
 	// Backend is how calls come: sip, by our own SIP, or asterisk, by an Asterisk that the gateway drives.
 	Backend Backend `yaml:"backend"`
 
-	Session   session.Config          `yaml:"session"`
-	Emergency session.EmergencyConfig `yaml:"emergency"`
-	SIP       sip.Config              `yaml:"sip"`
-	Asterisk  asterisk.Config         `yaml:"asterisk"`
-	IVR       ivr.Config              `yaml:"ivr"`
-	Prompts   prompt.Config           `yaml:"prompts"`
-	Queue     queue.Config            `yaml:"queue"`
-	Abuse     abuse.Config            `yaml:"abuse"`
-	Store     store.Config            `yaml:"store"`
-	Nodes     nodes.Config            `yaml:"nodes"`
-	Recording recording.Config        `yaml:"recording"`
-	Intake    intake.Config           `yaml:"intake"`
-	Journal   journal.Config          `yaml:"journal"`
-	Audit     audit.Config            `yaml:"audit"`
-	Staff     staff.Config            `yaml:"staff"`
-	HTTP      ops.Config              `yaml:"http"`
-	Console   console.Config          `yaml:"console"`
+	Session   session.Config   `yaml:"session"`
+	Emergency Emergency        `yaml:"emergency"`
+	Speech    speech.Config    `yaml:"speech"`
+	SIP       sip.Config       `yaml:"sip"`
+	Asterisk  asterisk.Config  `yaml:"asterisk"`
+	IVR       ivr.Config       `yaml:"ivr"`
+	Prompts   prompt.Config    `yaml:"prompts"`
+	Queue     queue.Config     `yaml:"queue"`
+	Abuse     abuse.Config     `yaml:"abuse"`
+	Store     store.Config     `yaml:"store"`
+	Nodes     nodes.Config     `yaml:"nodes"`
+	Recording recording.Config `yaml:"recording"`
+	Intake    intake.Config    `yaml:"intake"`
+	Journal   journal.Config   `yaml:"journal"`
+	Audit     audit.Config     `yaml:"audit"`
+	Staff     staff.Config     `yaml:"staff"`
+	HTTP      ops.Config       `yaml:"http"`
+	Console   console.Config   `yaml:"console"`
+}
+
+// Emergency is the section emergency: the ways to the services, and what is danger.
+type Emergency struct {
+	session.EmergencyConfig `yaml:",inline"`
+	// WordsFile has the operator's own words of danger, a line each; see `hotline emergency match --rules`.
+	WordsFile string       `yaml:"words_file"`
+	Judge     judge.Config `yaml:"judge"`
+}
+
+// Words reads the operator's own words; none without a file.
+func (e Emergency) Words() ([]emergency.Word, error) {
+	if e.WordsFile == "" {
+		return nil, nil
+	}
+	f, err := os.Open(e.WordsFile)
+	if err != nil {
+		return nil, fmt.Errorf("emergency.words_file: %w; write the path of a file of words, or leave it out", err)
+	}
+	defer f.Close() // it was only read
+	words, err := emergency.ReadWords(f, e.WordsFile)
+	if err != nil {
+		return nil, fmt.Errorf("emergency.words_file: %w", err)
+	}
+	return words, nil
 }
 
 // embeddedTrunk is the trunk of the embedded default, by which callers are called back while no other trunks
@@ -84,12 +113,12 @@ const (
 func Defaults(data string) Config {
 	c := Config{
 		Data: data, DrainFor: 2 * time.Minute, LogLevel: "info", Backend: SIP, Asterisk: asterisk.Defaults(),
-		Session: session.Defaults(), SIP: sip.Defaults(), IVR: ivr.Defaults(), Prompts: prompt.Defaults(),
+		Session: session.Defaults(), Speech: speech.Defaults(), SIP: sip.Defaults(), IVR: ivr.Defaults(), Prompts: prompt.Defaults(),
 		Queue: queue.Defaults(), Abuse: abuse.Defaults(), Store: store.Defaults(), Nodes: nodes.Defaults(), Recording: recording.Defaults(),
 		Intake: intake.Defaults(), Journal: journal.Defaults(), Audit: audit.Defaults(), Staff: staff.Defaults(),
 		HTTP: ops.Defaults(), Console: console.Defaults(),
 	}
-	c.Emergency = c.Session.Emergency
+	c.Emergency = Emergency{EmergencyConfig: c.Session.Emergency, Judge: judge.Defaults()}
 	c.Session.CallBack.Trunk = embeddedTrunk
 	c.SIP.SpoolDir = filepath.Join(data, "sip")
 	if dir, err := filepath.Abs(filepath.Join(data, "sounds")); err == nil { // Asterisk has another working directory
@@ -197,7 +226,7 @@ func decode(src []byte, c *Config, from string) error {
 
 // Validate returns every fault of every section, each beginning with its path.
 func (c Config) Validate() error {
-	c.Session.Emergency = c.Emergency
+	c.Session.Emergency = c.Emergency.EmergencyConfig
 	var errs []error
 	if c.Data == "" {
 		errs = append(errs, errors.New("data: empty; write a directory, e.g. /var/lib/hotline"))
@@ -226,10 +255,12 @@ func (c Config) Validate() error {
 		{"prompts", c.Prompts.Validate}, {"queue", c.Queue.Validate}, {"abuse", c.Abuse.Validate},
 		{"store", c.Store.Validate}, {"nodes", c.Nodes.Validate}, {"recording", c.Recording.Validate}, {"intake", c.Intake.Validate},
 		{"journal", c.Journal.Validate}, {"audit", c.Audit.Validate}, {"staff", c.Staff.Validate},
-		{"http", c.HTTP.Validate}, {"console", c.Console.Validate},
+		{"speech", c.Speech.Validate}, {"http", c.HTTP.Validate}, {"console", c.Console.Validate},
 	} {
 		errs = append(errs, under(s.path, s.check())...)
 	}
+	_, err := c.Emergency.Words()
+	errs = append(errs, parts(errors.Join(err, c.Emergency.Judge.Validate()))...)
 	errs = append(errs, c.crossCheck()...)
 	return errors.Join(errs...)
 }
