@@ -65,9 +65,7 @@ func TestAsteriskCut(t *testing.T) {
 	l.run(rate, around)
 	l.leave()
 	for n := range agents {
-		if a := g.agent(strconv.Itoa(2001 + n)); a.State != queue.Idle {
-			t.Errorf("agent %s is %s, %s", a.ID, a.State, a.Reason)
-		}
+		g.awaitAgent(strconv.Itoa(2001+n), queue.Idle)
 	}
 	g.stop()
 	l.judge(gone, back, rate)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hotline12345/gateway/internal/asterisk/asterisktest"
+	"github.com/hotline12345/gateway/internal/asterisk/instance"
 	"github.com/hotline12345/gateway/internal/journal"
 	"github.com/hotline12345/gateway/internal/session"
 	"github.com/hotline12345/gateway/queue"
@@ -44,6 +45,7 @@ func astSets(t *testing.T, ast *asterisktest.Server, ari string) []string {
 		t.Fatal(err)
 	}
 	return []string{"backend=asterisk", "asterisk.url=" + ari, "asterisk.password_file=" + password, "asterisk.lost_after=5s",
+		fmt.Sprintf("asterisk.rtp_ports=%d", instance.RTPPorts),
 		"asterisk.sounds_dir=" + filepath.Join(ast.Dir, "sounds"), "emergency.drill_trunk=carrier",
 		"asterisk.trunks=[{name: carrier, endpoint: carrier, trusted: true, carrier: true, caller: '12345'}]"}
 }

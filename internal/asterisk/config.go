@@ -36,6 +36,9 @@ type Config struct {
 	// LostAfter is how long Asterisk may be away before its calls are taken for ended, so that agents are free:
 	// 5 s to 5 min; default 30 s.
 	LostAfter time.Duration `yaml:"lost_after"`
+	// RTPPorts is how many ports rtp.conf gives Asterisk, rtpend less rtpstart: 100 to 64000; default 10000, as in
+	// Asterisk's own example. A recorded call takes eight, one that waits two.
+	RTPPorts int `yaml:"rtp_ports"`
 	// MaxCalls bounds the calls that are handled at once, 1 to 10000; one more is refused with congestion.
 	MaxCalls int `yaml:"max_calls"`
 }
@@ -56,7 +59,7 @@ type Trunk struct {
 // Defaults is an Asterisk on this machine.
 func Defaults() Config {
 	return Config{URL: "http://127.0.0.1:8088/ari", Username: "hotline", MediaAddr: "127.0.0.1",
-		Timeout: 2 * time.Second, LostAfter: 30 * time.Second, MaxCalls: 1000}
+		Timeout: 2 * time.Second, LostAfter: 30 * time.Second, RTPPorts: 10000, MaxCalls: 1000}
 }
 
 // word is what may stand in a dial string: nothing in it ends a name or begins an option.
@@ -93,6 +96,9 @@ func (c Config) Validate() error {
 	}
 	if c.LostAfter < 5*time.Second || c.LostAfter > 5*time.Minute {
 		bad("lost_after: %v is out of range; write 5s to 5m", c.LostAfter)
+	}
+	if c.RTPPorts < 100 || c.RTPPorts > 64000 {
+		bad("rtp_ports: %d is out of range; write how many ports rtp.conf has, 100 to 64000", c.RTPPorts)
 	}
 	if c.MaxCalls < 1 || c.MaxCalls > 10000 {
 		bad("max_calls: %d is out of range; write 1 to 10000", c.MaxCalls)

@@ -22,6 +22,7 @@ func TestConfigSaysWhatIsWrong(t *testing.T) {
 		"trunks[1].endpoint: ": func(c *Config) { c.Trunks = append(c.Trunks, c.Trunks[0]) },
 		"timeout: ":            func(c *Config) { c.Timeout = time.Minute },
 		"lost_after: ":         func(c *Config) { c.LostAfter = 0 },
+		"rtp_ports: ":          func(c *Config) { c.RTPPorts = 0 },
 		"max_calls: ":          func(c *Config) { c.MaxCalls = 0 },
 	} {
 		c := good

@@ -63,6 +63,8 @@ func (s *Switch) follow(ctx context.Context) {
 
 // lookAtEndpoints asks who is registered, and tells of each extension that came or went.
 func (s *Switch) lookAtEndpoints(ctx context.Context) error {
+	s.looking.Lock()
+	defer s.looking.Unlock()
 	var all []endpoint
 	if err := s.api.get(ctx, "/endpoints/PJSIP", nil, &all); err != nil {
 		return err

@@ -1,6 +1,9 @@
 package asterisk
 
 import (
+	"errors"
+	"log/slog"
+	"net"
 	"testing"
 
 	"github.com/hotline12345/gateway/internal/asterisk/asterisktest"
@@ -31,5 +34,24 @@ func TestPhonesComeAndGo(t *testing.T) {
 	}
 	if got := w.sw.Trunks(); len(got) != 1 || got[0].Name != "carrier" {
 		t.Errorf("the trunks are %+v", got)
+	}
+}
+
+// TestAsteriskWithoutPortsIsNotAskedForMore fills what rtp.conf has up to the part that is kept.
+func TestAsteriskWithoutPortsIsNotAskedForMore(t *testing.T) {
+	cfg := Defaults()
+	cfg.SoundsDir, cfg.RTPPorts = t.TempDir(), 100
+	s, err := New(cfg, Deps{Log: slog.New(slog.DiscardHandler), Node: "n1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.phones = map[string]endpoint{"carrier": {Channels: make([]string, 30)}, "1001": {Channels: make([]string, 4)}}
+	s.sides = map[string]chan struct{}{sideID(): nil, sideID(): nil, sideID(): nil, sideID(): nil, sideID(): nil}
+	if !s.hasPorts() {
+		t.Error("36 channels are too many for 100 ports")
+	}
+	s.sides[sideID()] = nil
+	if _, err := s.externalMedia(t.Context(), &net.UDPAddr{}); !errors.Is(err, errNoPorts) {
+		t.Errorf("one more gave %v", err)
 	}
 }

@@ -20,8 +20,8 @@ const (
 	pingEvery   = 2 * time.Second
 	pingTimeout = 3 * time.Second
 	firstRetry  = 100 * time.Millisecond
-	lastRetry   = 3 * time.Second
-	maxEvent    = 1 << 20 // bytes
+	lastRetry   = 500 * time.Millisecond // until it is connected the dialplan has new callers to itself
+	maxEvent    = 1 << 20                // bytes
 )
 
 // listen follows Asterisk's events until ctx ends, connecting anew whenever the connection is lost.

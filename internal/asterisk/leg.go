@@ -112,11 +112,19 @@ func (l *leg) open(ctx context.Context, act string, answer bool) error {
 	return l.lay(ctx) // this process may die before it has told the caller anything
 }
 
-// cause is the leg's end instead of an error that follows from it.
+// cause is the leg's end instead of an error that follows from it. A channel may be found gone before its end is told:
+// the event is on its way, or there is none, since Asterisk was away, and the next connection finds out.
 func (l *leg) cause(err error) error {
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
+	}
+	if channelGone(err) {
+		select {
+		case <-l.ctx.Done():
+		case <-time.After(goodbye):
+		}
+	}
+	switch {
 	case l.ctx.Err() != nil:
 		return context.Cause(l.ctx)
 	case gone(err):

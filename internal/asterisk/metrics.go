@@ -26,7 +26,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		connected: prometheus.NewGauge(prometheus.GaugeOpts{Name: "hotline_ari_connected", Help: "1 while the event connection to Asterisk stands."}),
 		legs:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "hotline_ari_legs", Help: "Legs of this node on Asterisk."}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hotline_ari_refused_total",
-			Help: "Calls from Asterisk that were refused, by why."}, []string{"why"}),
+			Help: "What was refused, by why: calls from Asterisk, and recordings of calls for which it has no ports left."}, []string{"why"}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hotline_ari_dropped_total",
 			Help: "What a full buffer dropped: keys, events of a leg, frames of a tap."}, []string{"what"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "hotline_ari_panics_total", Help: "Panics of a call's handler that ended that call."}),
@@ -38,7 +38,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, result := range []string{"handled", "unknown"} {
 		m.events.WithLabelValues(result)
 	}
-	for _, why := range []string{"full", "draining", "endpoint"} {
+	for _, why := range []string{"full", "draining", "endpoint", "ports"} {
 		m.refused.WithLabelValues(why)
 	}
 	for _, what := range []string{"digit", "event", "frame"} {

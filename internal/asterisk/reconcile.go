@@ -21,6 +21,9 @@ func (s *Switch) reconcile(ctx context.Context) error {
 	if err := s.api.get(ctx, "/applications/"+s.app, nil, &application); err != nil {
 		return err
 	}
+	if err := s.lookAtEndpoints(ctx); err != nil { // what came in between has ports
+		return err
+	}
 	here := make(map[string]bool, len(all))
 	for _, ch := range all {
 		here[ch.ID] = true

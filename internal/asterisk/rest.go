@@ -34,6 +34,13 @@ func gone(err error) bool {
 	return ok && (e.Status == http.StatusNotFound || e.Status == http.StatusGone)
 }
 
+// channelGone tells whether an error says that a channel is not there any more. One that is to be added to a bridge is
+// answered for by 400.
+func channelGone(err error) bool {
+	e, ok := errors.AsType[*StatusError](err)
+	return ok && e.Message == "Channel not found"
+}
+
 // api is ARI's requests. Its methods may be called from any goroutine.
 type api struct {
 	base     string

@@ -2,6 +2,7 @@ package asterisk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -19,10 +20,31 @@ func (s *Switch) snoop(ctx context.Context, channel string, q query) (id string,
 	return id, s.enter(ctx, id, "/channels/"+channel+"/snoop/"+id, q)
 }
 
-// externalMedia makes a side that sends A-law in RTP to an address of ours.
+// errNoPorts says that Asterisk has not enough ports for the sound of one more side.
+var errNoPorts = errors.New("asterisk: rtp.conf has no ports left; give it more, and write how many in asterisk.rtp_ports")
+
+// externalMedia makes a side that sends A-law in RTP to an address of ours. An Asterisk that has no ports left for it does
+// not refuse it but dies, and all calls with it (22.10.1: ast_rtp_instance_new_with_options clears up by a scheduler
+// that chan_rtp does not have). So it is not asked then.
 func (s *Switch) externalMedia(ctx context.Context, to *net.UDPAddr) (id string, err error) {
+	if !s.hasPorts() {
+		s.metrics.refused.WithLabelValues("ports").Inc()
+		return "", errNoPorts
+	}
 	id = sideID()
 	return id, s.enter(ctx, id, "/channels/externalMedia", query{"channelId": id, "external_host": to.String(), "format": "alaw"})
+}
+
+// hasPorts tells whether Asterisk has ports for one more channel, as far as it is known. A quarter is left to what came
+// since the endpoints were looked at.
+func (s *Switch) hasPorts() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	used := len(s.sides) // two for each second one: a snoop has no ports
+	for _, e := range s.phones {
+		used += 2 * len(e.Channels)
+	}
+	return used+2 <= s.cfg.RTPPorts/4*3
 }
 
 // sidePrefix tells a side from a call by the channel's identity: an externalMedia takes no arguments.

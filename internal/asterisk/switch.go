@@ -64,6 +64,7 @@ type Switch struct {
 	first  chan struct{} // closed when the first connection stands
 	swept  bool          // an earlier process's bridges are gone; the listener's alone
 
+	looking  sync.Mutex // held while the endpoints are looked at
 	mu       sync.Mutex
 	handler  call.Handler
 	load     func(legID string) (*call.Checkpoint, bool) // of a restart; nil when nothing is adopted

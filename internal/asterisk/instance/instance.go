@@ -57,8 +57,8 @@ const (
 	carrierInFile = "sip:127.0.0.1:5070"
 )
 
-// rtpPorts is how many ports an Asterisk has for sound.
-const rtpPorts = 200
+// RTPPorts is how many ports an Asterisk has for sound: two a channel, for 300 of them.
+const RTPPorts = 600
 
 // New writes the run folder of an Asterisk that was fetched before, and starts nothing. It fails with [ErrAbsent]
 // where none was.
@@ -75,8 +75,8 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	low := 30000 + rtpPorts*(sip%100)
-	_, err = run(cfg.Setup, "instance", cfg.Dir, strconv.Itoa(sip), strconv.Itoa(ari), strconv.Itoa(low), strconv.Itoa(low+rtpPorts-1))
+	low := 30000 + RTPPorts*(sip%50)
+	_, err = run(cfg.Setup, "instance", cfg.Dir, strconv.Itoa(sip), strconv.Itoa(ari), strconv.Itoa(low), strconv.Itoa(low+RTPPorts-1))
 	if err != nil {
 		return nil, err
 	}

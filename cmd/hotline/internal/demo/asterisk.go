@@ -52,6 +52,7 @@ func (d *demo) prepareAsterisk() (sets []string, end func() error, err error) {
 	}
 	return []string{"backend=" + string(config.Asterisk), "asterisk.url=" + d.asterisk.URL, "asterisk.username=" + d.asterisk.User,
 		"asterisk.password_file=" + password, "asterisk.application=hotline-" + asteriskNode, "asterisk.sounds_dir=" + filepath.Join(dir, "sounds"),
+		fmt.Sprintf("asterisk.rtp_ports=%d", instance.RTPPorts),
 		"asterisk.trunks=[{name: " + asteriskTrunk + ", endpoint: " + asteriskTrunk + ", trusted: true, carrier: true, caller: '" + hotline + "'}]",
 		"emergency.drill_trunk=" + asteriskTrunk, "session.call_back.trunk=" + asteriskTrunk}, end, nil
 }
