@@ -35,7 +35,7 @@ func (a *Admission) Note(ctx context.Context, n session.ConductNote) (session.St
 		return session.Standing{}, refused(ReasonNoNumber)
 	}
 	now := a.now().UTC().Truncate(time.Millisecond)
-	calls := a.callsOf(ctx, n.Call, now)
+	calls := a.callsOf(ctx, n.Call)
 	act := Event{At: now, Kind: EventMark, Call: n.Call.CallID, What: string(n.Kind), Staff: n.By, Offset: n.Offset}
 	switch n.Kind {
 	case session.ConductRemind:
@@ -79,7 +79,12 @@ func (a *Admission) mayPropose(n call.Number, events []Event) (clause string, er
 		propose.Clause = r.What
 	}
 	f.proposal.Clause = propose.Clause
-	if lacks := l.lacks(f, propose.At); lacks != ReasonNone {
+	lacks := l.lacks(f, propose.At)
+	a.shadowAct(shadowPropose, &d, propose.At, lacks, func(l *Ledger, f *matter) Reason {
+		f.proposal = &Event{At: propose.At, Kind: EventPropose, Clause: propose.Clause, By: propose.By}
+		return l.lacks(f, propose.At)
+	})
+	if lacks != ReasonNone {
 		return "", refused(lacks)
 	}
 	return propose.Clause, nil
@@ -99,8 +104,11 @@ func (l *Ledger) lacks(f *matter, at time.Time) Reason {
 const somebody = "*"
 
 // fold makes a ledger of a docket and its measures.
-func (a *Admission) fold(d *docket) *Ledger {
-	l := NewLedger(a.policy)
+func (a *Admission) fold(d *docket) *Ledger { return a.foldBy(a.policy, d) }
+
+// foldBy makes it under a policy.
+func (a *Admission) foldBy(p Policy, d *docket) *Ledger {
+	l := NewLedger(p)
 	number, _ := a.readNumber(callerFile(d.id)) // one that was destroyed, or not yet kept, is on no list
 	for _, e := range a.listed(number.E164, d.happened(a.casesOf(d.id))) {
 		l.Apply(e)
@@ -138,8 +146,8 @@ func (a *Admission) standing(id string, at time.Time) session.Standing {
 
 // callsOf are the events of the calls that an act rests on: the one it is in, and those before it that
 // count against the number as Redis has them. What Redis does not tell now is not held against the caller.
-func (a *Admission) callsOf(ctx context.Context, o session.CallOutcome, now time.Time) []Event {
-	events := []Event{a.callEvent(o, now)}
+func (a *Admission) callsOf(ctx context.Context, o session.CallOutcome) []Event {
+	events := []Event{a.callEvent(o, a.skew.wall())}
 	for _, name := range a.keys.counters(o.Caller.E164) {
 		all, err := a.store.Client().HGetAll(ctx, keyCounted(name)).Result()
 		if err != nil && !errors.Is(err, redis.Nil) {
@@ -166,8 +174,8 @@ func (a *Admission) knows(e164, id string) bool {
 
 // callEvent is a call as it stands, with the load while it was with an agent.
 func (a *Admission) callEvent(o session.CallOutcome, now time.Time) Event {
-	e := Event{Kind: EventCall, At: o.Started.UTC().Truncate(time.Millisecond), ID: o.CallID, Call: o.CallID, Identity: a.identity(o.Identity, o.Caller.E164),
-		Answered: o.Answered.UTC().Truncate(time.Millisecond), Ended: o.Ended.UTC().Truncate(time.Millisecond), Agent: o.Agent, Topic: o.Topic}
+	e := Event{Kind: EventCall, At: a.skew.right(o.Started).UTC().Truncate(time.Millisecond), ID: o.CallID, Call: o.CallID, Identity: a.identity(o.Identity, o.Caller.E164),
+		Answered: a.skew.right(o.Answered).UTC().Truncate(time.Millisecond), Ended: a.skew.right(o.Ended).UTC().Truncate(time.Millisecond), Agent: o.Agent, Topic: o.Topic}
 	if o.Answered.IsZero() {
 		e.Answered = time.Time{}
 	}
@@ -180,8 +188,8 @@ func (a *Admission) callEvent(o session.CallOutcome, now time.Time) Event {
 		e.Evidence = "none"
 	}
 	if a.load != nil && !e.Answered.IsZero() {
-		e.Waiting, e.Occupancy = a.load(e.Answered, earlier(e.Ended, now))
-		e.Occupancy = math.Floor(e.Occupancy*1000+1e-9) / 1000 // what Redis keeps; never rounded up against the caller
+		e.Waiting, e.Occupancy = a.load(o.Answered, earlier(o.Ended, now)) // by the node's own clock, as it was noted
+		e.Occupancy = math.Floor(e.Occupancy*1000+1e-9) / 1000             // what Redis keeps; never rounded up against the caller
 	}
 	return e
 }
@@ -240,17 +248,26 @@ func (a *Admission) Approve(ctx context.Context, id, by string, role Role, reaso
 	if err := a.Sync(ctx); err != nil {
 		return Case{}, errors.Join(ErrAway, err)
 	}
-	a.mu.Lock()
-	d := a.dockets.byID[id]
-	a.mu.Unlock()
 	number, err := a.readNumber(callerFile(id))
-	if d == nil || err != nil {
+	if err != nil {
 		return Case{}, errors.Join(ErrUnknown, err)
 	}
+	a.mu.Lock()
+	known := a.dockets.byID[id]
+	if known == nil {
+		a.mu.Unlock()
+		return Case{}, ErrUnknown
+	}
+	d := &docket{id: id, events: slices.Clone(known.events)}
+	a.mu.Unlock()
 	now := a.now().UTC()
 	l := a.fold(d)
 	f := l.matter(id, now)
 	m, why := l.approve(f, now, by, role)
+	a.shadowAct(shadowApprove, d, now, why, func(l *Ledger, f *matter) Reason {
+		_, why := l.approve(f, now, by, role)
+		return why
+	})
 	if why != ReasonNone {
 		return Case{}, refused(why)
 	}

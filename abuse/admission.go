@@ -29,11 +29,13 @@ type Admission struct {
 	audit   *audit.Log
 	keys    *keyring
 	dir     string // of the sealed numbers
-	now     func() time.Time
+	skew    skew
 	load    func(from, to time.Time) (int, float64)
 	log     *slog.Logger
 	metrics *metrics
 	scripts scripts
+
+	shadow *shadow // nil without another policy
 
 	lists     atomic.Pointer[Lists]
 	listsFile string
@@ -61,8 +63,10 @@ type Deps struct {
 	Audit *audit.Log
 	Data  string           // the data directory: keys in keys/, sealed numbers in measures/
 	Now   func() time.Time // the node's clock; scores and leases have that of Redis
-	Log   *slog.Logger
-	Reg   prometheus.Registerer // may be nil
+	// OneClock sets the node's clock right by that of Redis at each Sync, if they differ by a second and more.
+	OneClock bool
+	Log      *slog.Logger
+	Reg      prometheus.Registerer // may be nil
 	// Vault agrees the keys of several nodes; nil is a node that stands alone.
 	Vault Vault
 	// Peers names the living nodes, as their audit chains are named; this node may be among them. It is
@@ -83,6 +87,10 @@ func New(cfg Config, d Deps) (*Admission, error) {
 	if err != nil {
 		return nil, err
 	}
+	other, err := cfg.Shadow()
+	if err != nil {
+		return nil, err
+	}
 	keys, err := openKeyring(filepath.Join(d.Data, "keys"), cfg.EpochLife, d.Vault, d.Now())
 	if err != nil {
 		return nil, err
@@ -90,7 +98,8 @@ func New(cfg Config, d Deps) (*Admission, error) {
 	a := &Admission{
 		policy: policy, store: d.Store, audit: d.Audit, keys: keys, dir: filepath.Join(d.Data, "measures"),
 		listsFile: cmp.Or(cfg.ListsFile, filepath.Join(d.Data, "lists.csv")), parse: d.Parse,
-		now: d.Now, load: d.Load, log: d.Log, metrics: newMetrics(d.Reg), scripts: newScripts(d.Store),
+		shadow: newShadow(other, d.Now()),
+		skew:   skew{wall: d.Now, heed: d.OneClock}, load: d.Load, log: d.Log, metrics: newMetrics(d.Reg), scripts: newScripts(d.Store),
 		leases: make(map[string]*lease), peers: newPeers(d.Audit.Node(), d.Peers),
 		build: build{seen: firstID, chains: make(map[string]time.Time)},
 	}
@@ -110,7 +119,7 @@ func (a *Admission) Policy() Policy { return a.policy }
 
 // Screen implements [session.Screener].
 func (a *Admission) Screen(ctx context.Context, r session.ScreenRequest) session.Verdict {
-	f := Facts{At: r.At, OwnNumber: r.OwnNumber, Identity: a.identity(r.Identity, r.Caller.E164), Exempt: a.exempt(r.Caller.E164)}
+	f := Facts{At: a.skew.right(r.At), OwnNumber: r.OwnNumber, Identity: a.identity(r.Identity, r.Caller.E164), Exempt: a.exempt(r.Caller.E164)}
 	if f.At.IsZero() {
 		f.At = a.now()
 	}
@@ -132,6 +141,7 @@ func (a *Admission) Screen(ctx context.Context, r session.ScreenRequest) session
 // verdict decides, and gives the call its lease.
 func (a *Admission) verdict(r session.ScreenRequest, f Facts, away error) session.Verdict {
 	ruling := Decide(a.policy, f)
+	a.shadowInvite(f, ruling.Decision)
 	a.metrics.decisions.WithLabelValues(string(ruling.Rule), string(ruling.Decision)).Inc()
 	v := session.Verdict{Decision: ruling.Decision, FailOpen: away != nil, Banner: ruling.Banner}
 	switch ruling.Decision {
@@ -304,11 +314,19 @@ func (a *Admission) Count(ctx context.Context, o session.CallOutcome) {
 	a.metrics.counted.WithLabelValues("counted").Inc()
 }
 
+// kept is how many counted calls tell the policy in force, and its shadow, all that they ask.
+func (a *Admission) kept() int {
+	if a.shadow == nil {
+		return a.policy.kept()
+	}
+	return max(a.policy.kept(), a.shadow.policy.kept())
+}
+
 func (a *Admission) count(ctx context.Context, o session.CallOutcome) error {
 	names := a.keys.counters(o.Caller.E164)
 	if len(names) == 0 {
 		return errKeys
 	}
 	return a.scripts.count.Run(ctx, a.store.Client(), []string{keyCounted(names[0])},
-		o.CallID, countedText(a.callEvent(o, o.Ended)), a.policy.kept(), a.policy.Counters.Milliseconds()).Err()
+		o.CallID, countedText(a.callEvent(o, o.Ended)), a.kept(), a.policy.Counters.Milliseconds()).Err()
 }

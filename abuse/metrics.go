@@ -26,6 +26,7 @@ type metrics struct {
 	measures  prometheus.Gauge
 	age       prometheus.Gauge
 	listed    *prometheus.GaugeVec
+	shadow    *prometheus.CounterVec
 }
 
 // outcomesOf are the ways that each rule can rule; every other pair is impossible.
@@ -71,7 +72,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.counted.WithLabelValues(r)
 	}
 	if reg != nil {
-		reg.MustRegister(m.decisions, m.failOpen, m.occupied, m.counted, m.leases, m.told, m.held, m.wait, m.measures, m.age, m.listed)
+		reg.MustRegister(m.decisions, m.failOpen, m.occupied, m.counted, m.leases, m.told, m.held, m.wait, m.measures, m.age, m.listed, m.shadow)
 	}
 	return m
 }
@@ -107,6 +108,15 @@ func (m *metrics) ofMeasures() {
 		Name: "hotline_abuse_snapshot_timestamp_seconds",
 		Help: "When the copy of the running measures was last read.",
 	})
+	m.shadow = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "hotline_abuse_shadow_total",
+		Help: "Decisions that the shadow policy was asked about, by whether it would have decided the same.",
+	}, []string{"act", "result"})
+	for _, act := range []string{shadowInvite, shadowPropose, shadowApprove} {
+		for _, same := range []bool{true, false} {
+			m.shadow.WithLabelValues(act, sameOr(same))
+		}
+	}
 	m.listed = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "hotline_abuse_listed",
 		Help: "Lines of the lists of protected people, access needs, shared numbers and payphones.",

@@ -26,6 +26,8 @@ type Matter struct {
 	Level     int    `json:"level"`              // that a measure would have
 	Approvers []Role `json:"approvers"`          // who may approve it
 
+	Shadow *ShadowStanding `json:"shadow,omitempty"` // under the other policy; nil without one
+
 	Confirmed int     `json:"confirmed"` // decisions in the look-back
 	Refer     bool    `json:"refer"`     // they are as many as make a candidate for a referral (29(3))
 	Cases     []Case  `json:"cases"`     // the oldest first
@@ -82,6 +84,7 @@ func (a *Admission) view(d *docket) Matter {
 		a.complete(&m.Cases[i], now)
 	}
 	m.Events = d.happened(m.Cases)
+	m.Shadow = a.shadowOf(d, now)
 	if r := l.stands(f, "", now); r != nil {
 		m.Clause, m.Reminded = r.What, r.At
 		if r.What == Clause1 {

@@ -27,6 +27,7 @@ type Article29 interface {
 	Matter(id string) (abuse.Matter, error)
 	Appeals() []abuse.Appealed
 	List() []abuse.Case
+	Shadow() *abuse.Shadow
 	Propose(ctx context.Context, id, clause, by string) error
 	Approve(ctx context.Context, id, by string, role abuse.Role, reason string) (abuse.Case, error)
 	Appeal(ctx context.Context, decision, callID string) error
@@ -67,6 +68,8 @@ func (c *Console) abuseTable() []route {
 
 		{"GET", v1 + "/matters", watchers, c.apiMatters, op("listMatters", "Matters under Article 29, the one that something was noted of last first", nil, []abuse.Matter{})},
 		{"GET", v1 + "/matters/{id}", watchers, c.apiMatter, op("getMatter", "A matter with all that was noted of it", nil, abuse.Matter{})},
+		{"GET", v1 + "/shadow", watchers, func(w http.ResponseWriter, _ *visit) { c.json(w, c.deps.Article29.Shadow(), nil) },
+			op("getShadow", "What the shadow policy would have done since this gateway started; null without one", nil, abuse.Shadow{})},
 		{"GET", v1 + "/appeals", watchers, c.apiAppeals, op("listAppeals", "Appeals that wait, the one that is due first first", nil, []abuse.Appealed{})},
 		{"POST", v1 + "/matters/{id}/propose", leaders, c.apiPropose, op("propose", "Propose a measure on what the matter has", Proposing{}, nil)},
 		{"POST", v1 + "/matters/{id}/approve", leaders, c.apiApprove, op("approve", "Approve the proposal that waits, as another person of the right role", Why{}, abuse.Case{})},
@@ -232,6 +235,8 @@ type mattersData struct {
 	Watched  []abuse.Matter // with something noted, and no proposal or measure yet
 	Banners  []session.View // live calls of callers whose counters raise a banner
 	Referred []abuse.Matter // candidates for a referral (29(3))
+	Shadow   *abuse.Shadow  // nil without another policy
+	Parted   []abuse.Matter // that would stand elsewhere under it
 }
 
 // May says whether a visitor may approve a proposal, as far as roles and the file tell.
@@ -240,13 +245,16 @@ func (mattersData) May(p staff.Person, m abuse.Matter) bool {
 }
 
 func (c *Console) mattersPage(w http.ResponseWriter, v *visit) {
-	d := mattersData{Snapshot: c.snapshot(v.Context()), Appeals: c.deps.Article29.Appeals()}
+	d := mattersData{Snapshot: c.snapshot(v.Context()), Appeals: c.deps.Article29.Appeals(), Shadow: c.deps.Article29.Shadow()}
 	for _, m := range c.deps.Article29.Matters() {
 		switch {
 		case m.Proposal != nil:
 			d.Proposed = append(d.Proposed, m)
 		case m.Stage != abuse.StageSuspended && m.Stage != abuse.StageReferrable:
 			d.Watched = append(d.Watched, m)
+		}
+		if s := m.Shadow; s != nil && (s.Stage != m.Stage || s.Lacks != m.Lacks || s.Level != m.Level) {
+			d.Parted = append(d.Parted, m)
 		}
 		if m.Refer {
 			d.Referred = append(d.Referred, m)

@@ -33,7 +33,7 @@ func (*worldMatters) Matters() []abuse.Matter {
 	proposed := abuse.Matter{ID: matterID, Number: call.Number{E164: "+8613812345678"}, Caller: "138****5678", Stage: abuse.StageProposed,
 		Clause: abuse.Clause1, Proposal: &events[4], Level: 1, Approvers: []abuse.Role{abuse.Supervisor, abuse.Manager}, Events: events}
 	watched := abuse.Matter{ID: "f" + matterID[1:], Caller: "139****0000", Stage: abuse.StageGrace, Clause: abuse.Clause1, Level: 2,
-		Approvers: []abuse.Role{abuse.Manager}, Grace: at.Add(90 * time.Second), Lacks: abuse.ReasonGrace, Confirmed: 3, Refer: true, Events: events[:3],
+		Approvers: []abuse.Role{abuse.Manager}, Grace: at.Add(90 * time.Second), Lacks: abuse.ReasonGrace, Confirmed: 3, Refer: true, Shadow: &abuse.ShadowStanding{Stage: abuse.StageReminded, Level: 2}, Events: events[:3],
 		Cases: []abuse.Case{{Decision: "20260302-0001", State: abuse.Running, Until: at.Add(time.Hour)}}}
 	return []abuse.Matter{proposed, watched}
 }
@@ -52,6 +52,12 @@ func (*worldMatters) Appeals() []abuse.Appealed {
 
 func (*worldMatters) List() []abuse.Case {
 	return []abuse.Case{{Decision: "20260302-0001", Clause: abuse.Clause1, Level: 1, Until: noon.Add(time.Hour), Actor: "chief", State: abuse.Running, Number: call.Number{E164: "+8613900000000"}}}
+}
+
+func (*worldMatters) Shadow() *abuse.Shadow {
+	return &abuse.Shadow{Version: "P1-trial", Since: noon.Add(-time.Hour), Invites: []abuse.ShadowCount{
+		{Act: "invite", Live: "ADMIT", Shadow: "ADMIT", N: 812}, {Act: "invite", Live: "ADMIT", Shadow: "ADMIT_WATCH", N: 31}},
+		Acts: []abuse.ShadowCount{{Act: "approve", Shadow: string(abuse.ReasonRole), N: 1}}}
 }
 
 func (w *worldMatters) Propose(_ context.Context, id, clause, by string) error {
@@ -101,7 +107,7 @@ func TestMattersPages(t *testing.T) {
 	}
 	for _, lang := range languages {
 		for path, want := range map[string][]string{
-			"/art29":                       {"138****5678", "139****0000", "/art29/" + matterID, "20260302-0001", "data-until"},
+			"/art29":                       {"138****5678", "139****0000", "/art29/" + matterID, "20260302-0001", "data-until", "P1-trial", "812"},
 			"/art29/" + matterID:           {"138****5678", "/audio/OLD#t=65", "/calls/OLD", "/approve", "1:05"},
 			"/art29/" + "f" + matterID[1:]: {"139****0000", "/decide", "20260302-0001"},
 		} {
@@ -114,7 +120,7 @@ func TestMattersPages(t *testing.T) {
 					t.Errorf("%s in %s: no %q", path, lang, w)
 				}
 			}
-			for _, clear := range []string{"13812345678", "13900000000", "event29.", "lacks.", "stage29."} {
+			for _, clear := range []string{"13812345678", "13900000000", "event29.", "lacks.", "stage29.", "decision."} {
 				if strings.Contains(page, clear) {
 					t.Errorf("%s in %s shows %q", path, lang, clear)
 				}

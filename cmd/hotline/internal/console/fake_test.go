@@ -63,6 +63,7 @@ func newWorld(now time.Time) *world {
 			Identity: call.Verified, Called: "12345", Language: "zh", Decision: session.Admit, Evidence: "recorded"}
 	}
 	talk := view("C2", session.StageTalk, 185, 214, "138****5678")
+	talk.Heard = session.Heard{Kind: session.HeardTransfer, Service: session.Fire, Words: "厨房着火了"}
 	talk.Queue, talk.Agent, talk.Extension, talk.Banner = "general", "1001", "8001", session.BannerRepeat
 	talk.Decision, talk.Reason = session.AdmitWatch, "person"
 	wait := view("C3", session.StageQueue, 74, 90, "139****0021")

@@ -132,13 +132,13 @@ func fixtures(t *testing.T, c *Console) []fixture {
 	return []fixture{
 		{"login", "", func(*visit) any { return loginForm{ID: "x", Next: "/live", Error: "login.wrong"} }, []string{`name="password"`}},
 		{"live", "chief", func(v *visit) any { return liveData{c.snapshot(t.Context()), pauseReasons} },
-			[]string{"138****5678", `id="call-C2"`, "row-danger", "/agents/1001/pause", "8 ms", "trunk-down"}},
+			[]string{"138****5678", "119", `id="call-C2"`, "row-danger", "/agents/1001/pause", "8 ms", "trunk-down"}},
 		{"live", "audit", func(v *visit) any { return liveData{Snapshot{}, pauseReasons} }, []string{`class="empty"`}},
 		{"agent", "1001", func(v *visit) any {
 			d := c.deskOf(v, c.snapshot(t.Context()))
 			c.retrace(v, &d)
 			return agentData{d, form}
-		}, []string{"138****5678", "<kbd>9</kbd>", "welcome", "/agent/calls/C2/emergency", `id="name-error"`, "&lt;b&gt;&amp;", `aria-invalid="true"`, "/hold"}},
+		}, []string{"138****5678", "厨房着火了", `role="alert"`, "<kbd>9</kbd>", "welcome", "/agent/calls/C2/emergency", `id="name-error"`, "&lt;b&gt;&amp;", `aria-invalid="true"`, "/hold"}},
 		{"agent", "1002", func(v *visit) any {
 			return agentData{Desk: desk{Agent: Agent{State: queue.LoggedOut}}, Form: factsForm{}}
 		},
