@@ -67,6 +67,7 @@ func (a *Admission) meet(ctx context.Context, now time.Time) (map[string]time.Ti
 
 // greet runs the script meet.
 func (a *Admission) greet(ctx context.Context, now time.Time) (generation string, chains map[string]time.Time, err error) {
+	asked := a.skew.wall()
 	answer, err := a.scripts.meet.Run(ctx, a.store.Blocking(), []string{keyGeneration, keyChains},
 		hex.EncodeToString(randomBytes(16)), a.audit.Node(), a.build.sent).Slice()
 	if err != nil {
@@ -86,6 +87,9 @@ func (a *Admission) greet(ctx context.Context, now time.Time) (generation string
 	at, err := strconv.ParseInt(head[1], 10, 64)
 	if err != nil {
 		return "", nil, fmt.Errorf("abuse: meet: %w", err)
+	}
+	if differ, news := a.skew.learn(asked, time.UnixMilli(at)); news {
+		a.log.Warn("the clock of this node is not that of redis; measures follow the latter", "redis_is_ahead", differ)
 	}
 	chains = make(map[string]time.Time)
 	for pair := range slices.Chunk(list, 2) {
