@@ -79,7 +79,12 @@ func (a *Admission) mayPropose(n call.Number, events []Event) (clause string, er
 		propose.Clause = r.What
 	}
 	f.proposal.Clause = propose.Clause
-	if lacks := l.lacks(f, propose.At); lacks != ReasonNone {
+	lacks := l.lacks(f, propose.At)
+	a.shadowAct(shadowPropose, &d, propose.At, lacks, func(l *Ledger, f *matter) Reason {
+		f.proposal = &Event{At: propose.At, Kind: EventPropose, Clause: propose.Clause, By: propose.By}
+		return l.lacks(f, propose.At)
+	})
+	if lacks != ReasonNone {
 		return "", refused(lacks)
 	}
 	return propose.Clause, nil
@@ -99,8 +104,11 @@ func (l *Ledger) lacks(f *matter, at time.Time) Reason {
 const somebody = "*"
 
 // fold makes a ledger of a docket and its measures.
-func (a *Admission) fold(d *docket) *Ledger {
-	l := NewLedger(a.policy)
+func (a *Admission) fold(d *docket) *Ledger { return a.foldBy(a.policy, d) }
+
+// foldBy makes it under a policy.
+func (a *Admission) foldBy(p Policy, d *docket) *Ledger {
+	l := NewLedger(p)
 	number, _ := a.readNumber(callerFile(d.id)) // one that was destroyed, or not yet kept, is on no list
 	for _, e := range a.listed(number.E164, d.happened(a.casesOf(d.id))) {
 		l.Apply(e)
@@ -240,17 +248,26 @@ func (a *Admission) Approve(ctx context.Context, id, by string, role Role, reaso
 	if err := a.Sync(ctx); err != nil {
 		return Case{}, errors.Join(ErrAway, err)
 	}
-	a.mu.Lock()
-	d := a.dockets.byID[id]
-	a.mu.Unlock()
 	number, err := a.readNumber(callerFile(id))
-	if d == nil || err != nil {
+	if err != nil {
 		return Case{}, errors.Join(ErrUnknown, err)
 	}
+	a.mu.Lock()
+	known := a.dockets.byID[id]
+	if known == nil {
+		a.mu.Unlock()
+		return Case{}, ErrUnknown
+	}
+	d := &docket{id: id, events: slices.Clone(known.events)}
+	a.mu.Unlock()
 	now := a.now().UTC()
 	l := a.fold(d)
 	f := l.matter(id, now)
 	m, why := l.approve(f, now, by, role)
+	a.shadowAct(shadowApprove, d, now, why, func(l *Ledger, f *matter) Reason {
+		_, why := l.approve(f, now, by, role)
+		return why
+	})
 	if why != ReasonNone {
 		return Case{}, refused(why)
 	}

@@ -35,6 +35,8 @@ type Admission struct {
 	metrics *metrics
 	scripts scripts
 
+	shadow *shadow // nil without another policy
+
 	lists     atomic.Pointer[Lists]
 	listsFile string
 	parse     func(string) call.Number
@@ -85,6 +87,10 @@ func New(cfg Config, d Deps) (*Admission, error) {
 	if err != nil {
 		return nil, err
 	}
+	other, err := cfg.Shadow()
+	if err != nil {
+		return nil, err
+	}
 	keys, err := openKeyring(filepath.Join(d.Data, "keys"), cfg.EpochLife, d.Vault, d.Now())
 	if err != nil {
 		return nil, err
@@ -92,7 +98,8 @@ func New(cfg Config, d Deps) (*Admission, error) {
 	a := &Admission{
 		policy: policy, store: d.Store, audit: d.Audit, keys: keys, dir: filepath.Join(d.Data, "measures"),
 		listsFile: cmp.Or(cfg.ListsFile, filepath.Join(d.Data, "lists.csv")), parse: d.Parse,
-		skew: skew{wall: d.Now, heed: d.OneClock}, load: d.Load, log: d.Log, metrics: newMetrics(d.Reg), scripts: newScripts(d.Store),
+		shadow: newShadow(other, d.Now()),
+		skew:   skew{wall: d.Now, heed: d.OneClock}, load: d.Load, log: d.Log, metrics: newMetrics(d.Reg), scripts: newScripts(d.Store),
 		leases: make(map[string]*lease), peers: newPeers(d.Audit.Node(), d.Peers),
 		build: build{seen: firstID, chains: make(map[string]time.Time)},
 	}
@@ -134,6 +141,7 @@ func (a *Admission) Screen(ctx context.Context, r session.ScreenRequest) session
 // verdict decides, and gives the call its lease.
 func (a *Admission) verdict(r session.ScreenRequest, f Facts, away error) session.Verdict {
 	ruling := Decide(a.policy, f)
+	a.shadowInvite(f, ruling.Decision)
 	a.metrics.decisions.WithLabelValues(string(ruling.Rule), string(ruling.Decision)).Inc()
 	v := session.Verdict{Decision: ruling.Decision, FailOpen: away != nil, Banner: ruling.Banner}
 	switch ruling.Decision {
@@ -306,11 +314,19 @@ func (a *Admission) Count(ctx context.Context, o session.CallOutcome) {
 	a.metrics.counted.WithLabelValues("counted").Inc()
 }
 
+// kept is how many counted calls tell the policy in force, and its shadow, all that they ask.
+func (a *Admission) kept() int {
+	if a.shadow == nil {
+		return a.policy.kept()
+	}
+	return max(a.policy.kept(), a.shadow.policy.kept())
+}
+
 func (a *Admission) count(ctx context.Context, o session.CallOutcome) error {
 	names := a.keys.counters(o.Caller.E164)
 	if len(names) == 0 {
 		return errKeys
 	}
 	return a.scripts.count.Run(ctx, a.store.Client(), []string{keyCounted(names[0])},
-		o.CallID, countedText(a.callEvent(o, o.Ended)), a.policy.kept(), a.policy.Counters.Milliseconds()).Err()
+		o.CallID, countedText(a.callEvent(o, o.Ended)), a.kept(), a.policy.Counters.Milliseconds()).Err()
 }
