@@ -141,10 +141,11 @@ func (t *Talk) Final(words string) error {
 	return t.Answer(fmt.Sprintf(`{"result" : [{"conf" : 1.0, "start" : 0.1, "end" : 0.5, "word" : "x"}], "text" : %q}`, words))
 }
 
-// Hears is a server that, after each of so many messages of sound, has heard one of the sentences, as partials until
-// it ends. The other messages are answered by an empty partial, as the server does it.
+// Hears is a server that has heard the next of the sentences after every so many messages of sound, on each connection.
+// The other messages are answered by an empty partial, as the server does it.
 func Hears(every int, sentences ...string) Script {
 	return func(t *Talk) error {
+		sentences := sentences // of this connection
 		for n := 1; ; n++ {
 			if _, err := t.Sound(); err != nil {
 				return err
