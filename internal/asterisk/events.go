@@ -21,6 +21,7 @@ const (
 	pingTimeout = 3 * time.Second
 	firstRetry  = 100 * time.Millisecond
 	lastRetry   = 500 * time.Millisecond // until it is connected the dialplan has new callers to itself
+	maxCompare  = 10 * time.Second       // for some hundred channels of a busy Asterisk
 	maxEvent    = 1 << 20                // bytes
 )
 
@@ -57,28 +58,34 @@ func (s *Switch) connection(ctx context.Context) error {
 	target := strings.Replace(s.api.base, "http", "ws", 1) + "/events?" + url.Values{"app": {s.app}}.Encode()
 	credentials := base64.StdEncoding.EncodeToString([]byte(s.api.user + ":" + s.api.password))
 	conn, _, err := websocket.Dial(dialCtx, target, &websocket.DialOptions{
-		HTTPClient: s.api.http, HTTPHeader: http.Header{"Authorization": {"Basic " + credentials}}})
+		HTTPClient: s.api.events, HTTPHeader: http.Header{"Authorization": {"Basic " + credentials}}})
 	if err != nil {
 		return fmt.Errorf("asterisk: events: %w", err)
 	}
 	defer func() { _ = conn.CloseNow() }()
 	conn.SetReadLimit(maxEvent)
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	pinging := make(chan struct{})
-	go func() {
-		defer close(pinging)
-		stop(ping(ctx, conn))
-	}()
-	defer func() { stop(nil); <-pinging }()
 	// What happened while there was no connection is read before anything that happens from now on is told.
-	if err := s.reconcile(ctx); err != nil {
+	if err := s.compare(ctx); err != nil {
 		return err
 	}
 	s.metrics.connected.Set(1)
 	s.up.Store(true)
 	s.ready()
+	ctx, stop := context.WithCancelCause(ctx)
+	pinging := make(chan struct{})
+	go func() {
+		defer close(pinging)
+		stop(ping(ctx, conn)) // who does not read yet hears no answer to it
+	}()
+	defer func() { stop(nil); <-pinging }()
 	return s.read(ctx, conn)
+}
+
+// compare reconciles within a time.
+func (s *Switch) compare(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, maxCompare)
+	defer cancel()
+	return s.reconcile(ctx)
 }
 
 func ping(ctx context.Context, conn *websocket.Conn) error {

@@ -47,12 +47,14 @@ type api struct {
 	user     string
 	password string
 	http     *http.Client
+	events   *http.Client // its one connection waits for none of the others
 	timeout  time.Duration
 	patience time.Duration // how long Asterisk may be away before a request fails for it
 	metrics  *metrics
 }
 
-// poolSize is the connections that are kept: as many as requests of one burst of calls.
+// poolSize is the connections that there may be. Asterisk takes 100 where http.conf does not say otherwise (sessionlimit),
+// and closes one more at once: without a bound, what all calls ask for after an absence would keep out even the events.
 const poolSize = 64
 
 func newAPI(cfg Config, m *metrics) (*api, error) {
@@ -64,10 +66,11 @@ func newAPI(cfg Config, m *metrics) (*api, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &http.Transport{TLSClientConfig: conf, MaxIdleConns: poolSize, MaxIdleConnsPerHost: poolSize,
+	t := &http.Transport{TLSClientConfig: conf, MaxIdleConns: poolSize, MaxIdleConnsPerHost: poolSize, MaxConnsPerHost: poolSize,
 		IdleConnTimeout: 30 * time.Second, ResponseHeaderTimeout: cfg.Timeout}
-	return &api{base: strings.TrimSuffix(cfg.URL, "/"), user: cfg.Username, password: password,
-		http: &http.Client{Transport: t}, timeout: cfg.Timeout, patience: cfg.LostAfter, metrics: m}, nil
+	return &api{base: strings.TrimSuffix(cfg.URL, "/"), user: cfg.Username, password: password, timeout: cfg.Timeout,
+		patience: cfg.LostAfter, metrics: m, http: &http.Client{Transport: t},
+		events: &http.Client{Transport: &http.Transport{TLSClientConfig: conf}}}, nil
 }
 
 func tlsConfig(caFile string) (*tls.Config, error) {
