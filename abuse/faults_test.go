@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -56,14 +58,19 @@ func ring(a *Admission, id string, number int) session.Verdict {
 // ringers are callers who ring while Redis is in trouble: first calls of new numbers, and third calls of numbers that
 // have two up.
 type ringers struct {
-	nodes   []*Admission
-	longest time.Duration
-	first   atomic.Int64 // calls of new numbers
-	refused int          // of these
-	third   int          // third calls that were admitted while Redis could not say
+	nodes      []*Admission
+	waits      []time.Duration          // of all calls
+	barred     map[session.Decision]int // what a suspended caller got
+	first      atomic.Int64             // calls of new numbers
+	refused    int                      // of these
+	generation string                   // of Redis, before its trouble
+	third      int                      // third calls that were admitted while Redis could not say
 }
 
-const held = 20 // numbers with two calls up, one on each node
+const (
+	held      = 20  // numbers with two calls up, one on each node
+	suspended = 900 // the number of a suspended caller
+)
 
 // run rings 20 times a second, until stop is closed.
 func (l *ringers) run(stop <-chan struct{}) {
@@ -76,20 +83,29 @@ func (l *ringers) run(stop <-chan struct{}) {
 		case <-ticker.C:
 		}
 		a := l.nodes[i%2]
-		began := time.Now()
-		v := ring(a, fmt.Sprint("first", i), 1000+i)
-		l.longest = max(l.longest, time.Since(began))
+		v := l.ring(a, fmt.Sprint("first", i), 1000+i)
 		l.first.Add(1)
 		if v.Lease == nil {
 			l.refused++
 		} else {
 			v.Lease.Release()
 		}
-		if v := ring(a, fmt.Sprint("third", i), i%held); v.Lease != nil {
+		if v := l.ring(a, fmt.Sprint("third", i), i%held); v.Lease != nil {
 			l.third++
 			v.Lease.Release()
 		}
+		v = l.ring(a, fmt.Sprint("barred", i), suspended)
+		l.barred[v.Decision]++
+		v.Lease.Release()
 	}
+}
+
+// ring rings, and notes how long admission made the INVITE wait.
+func (l *ringers) ring(a *Admission, id string, number int) session.Verdict {
+	began := time.Now()
+	v := ring(a, id, number)
+	l.waits = append(l.waits, time.Since(began))
+	return v
 }
 
 // full tells whether every number that has two calls up gets no third, on any node, by Redis's own word.
@@ -104,6 +120,41 @@ func (l *ringers) full() bool {
 		}
 	}
 	return true
+}
+
+// suspend has a caller suspended, and waits until every node has a copy of it.
+func (l *ringers) suspend(t *testing.T) Case {
+	t.Helper()
+	c, err := l.nodes[0].SetMeasure(t.Context(), Measure{Number: call.Number{E164: fmt.Sprintf("+861380013%04d", suspended)},
+		Clause: Clause1, Level: 1, Reason: "six calls without a request in an hour"}, "sup1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, func() bool {
+		return !slices.ContainsFunc(l.nodes, func(a *Admission) bool {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			return len(a.snapshot.running) == 0
+		})
+	})
+	return c
+}
+
+// imposed waits until Redis has the measure, and tells where it was from: Redis kept it, or a node put it there from
+// its chain.
+func (l *ringers) imposed(t *testing.T, c Case) (from string) {
+	t.Helper()
+	await(t, func() bool {
+		v := ring(l.nodes[1], "imposed", suspended)
+		v.Lease.Release()
+		return v.Decision == session.IVROnly && !v.FailOpen && v.Measure.Decision == c.Decision
+	})
+	l.nodes[0].syncing.Lock()
+	defer l.nodes[0].syncing.Unlock()
+	if l.nodes[0].build.generation != l.generation {
+		return "the nodes' chains"
+	}
+	return "Redis, which kept it"
 }
 
 // TestRedisFaultsUnderLoad: whatever Redis does, a caller is let in at once, and when it is back the calls that are up
@@ -134,7 +185,7 @@ func TestRedisFaultsUnderLoad(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg, harm, mend := begin(t)
-			l := &ringers{}
+			l := &ringers{barred: map[session.Decision]int{}}
 			for _, name := range []string{"a", "b"} {
 				a, _ := gateway(t, name, storetest.Run(t, cfg), func() []string { return []string{"a", "b"} })
 				l.nodes = append(l.nodes, a)
@@ -149,6 +200,10 @@ func TestRedisFaultsUnderLoad(t *testing.T) {
 				}
 			}
 			await(t, l.full)
+			c := l.suspend(t)
+			l.nodes[0].syncing.Lock()
+			l.generation = l.nodes[0].build.generation
+			l.nodes[0].syncing.Unlock()
 			stop := make(chan struct{})
 			var ringing sync.WaitGroup
 			ringing.Go(func() { l.run(stop) })
@@ -169,13 +224,21 @@ func TestRedisFaultsUnderLoad(t *testing.T) {
 					}
 				}
 			}
-			t.Logf("%d first calls, longest %v, %d refused; %d third calls let in meanwhile; all known again %v after the return",
-				l.first.Load(), l.longest, l.refused, l.third, normal)
+			from := l.imposed(t, c)
+			longest, p99 := slices.Max(l.waits), quantile(0.99, l.waits)
+			t.Logf("%s: %d first calls, %d refused; %d third calls let in meanwhile; a suspended caller got %v; an INVITE waited p50 %v, p99 %v, longest %v; all calls known again %v after the return, the measure from %s",
+				name, l.first.Load(), l.refused, l.third, l.barred, quantile(0.5, l.waits), p99, longest, normal, from)
+			if os.Getenv("HOTLINE_BENCH") == "1" && p99 > 30*time.Millisecond {
+				t.Errorf("p99 of the wait is %v", p99)
+			}
+			if l.barred[session.IVROnly] == 0 || l.barred[session.Admit] > l.barred[session.IVROnly] {
+				t.Errorf("a suspended caller got %v", l.barred)
+			}
 			if l.refused > 0 {
 				t.Errorf("%d first calls were refused", l.refused)
 			}
-			if l.longest > 2*time.Second { // 100 ms on a machine that has nothing else to do
-				t.Errorf("a caller waited %v", l.longest)
+			if longest > 2*time.Second { // 100 ms on a machine that has nothing else to do
+				t.Errorf("a caller waited %v", longest)
 			}
 		})
 	}
