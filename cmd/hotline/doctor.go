@@ -15,6 +15,7 @@ import (
 	"github.com/hotline12345/gateway/internal/recording"
 	"github.com/hotline12345/gateway/internal/store"
 	"github.com/hotline12345/gateway/ivr/prompt"
+	"github.com/hotline12345/gateway/ivr/speech"
 	"github.com/hotline12345/gateway/sip"
 )
 
@@ -83,6 +84,13 @@ func inputs(ctx context.Context, cfg config.Config) (ops.Inputs, error) {
 			_, err := recording.New(cfg.Recording, recording.Deps{Log: slog.New(slog.DiscardHandler)})
 			return err
 		}
+	}
+	if cfg.Speech.On() {
+		r, err := speech.New(cfg.Speech, slog.New(slog.DiscardHandler), nil)
+		if err != nil {
+			return in, err
+		}
+		in.Recogniser = r.Check
 	}
 	if cfg.Nodes.Clustered() {
 		var err error

@@ -33,7 +33,8 @@ type Inputs struct {
 	Buffer      int                      // bytes of receive buffer that a socket is to have
 	RTPPairs    int                      // pairs of RTP ports
 	Emergency   *EmergencyPlan
-	Recipients  func() error // nil when the keys that recordings are sealed to can be read
+	Recipients  func() error                // nil when the keys that recordings are sealed to can be read
+	Recogniser  func(context.Context) error // nil when the recogniser answers; the field is nil where none is configured
 }
 
 // Port is an address that must be free.
@@ -99,6 +100,7 @@ func examinations() []examination {
 		{"io_uring", "Packets are gathered", lookRing},
 		{"emergency", "The emergency routes are what they should be", lookEmergency},
 		{"recipients", "Recordings can be sealed", lookRecipients},
+		{"speech", "The recogniser answers", lookSpeech},
 		{"asterisk", "Asterisk lets the gateway in", atAsterisk(lookAsterisk)},
 		{"asterisk_way", "The way to Asterisk is safe", lookWay},
 		{"asterisk_user", "The gateway's user may do what it must", atAsterisk(lookRights)},
@@ -318,6 +320,16 @@ func lookRecipients(_ context.Context, in Inputs) (Level, string, string) {
 	}
 	if err := in.Recipients(); err != nil {
 		return Bad, err.Error(), "Put the agency's age public keys under recording.recipients; without them calls go on unrecorded."
+	}
+	return Well, "", ""
+}
+
+func lookSpeech(ctx context.Context, in Inputs) (Level, string, string) {
+	if in.Recogniser == nil {
+		return Skipped, "none is configured: callers in danger have the keys", ""
+	}
+	if err := in.Recogniser(ctx); err != nil {
+		return Warn, err.Error(), "Start the server at speech.vosk.url, or leave it out; until then callers in danger have the keys and the agents."
 	}
 	return Well, "", ""
 }
