@@ -127,6 +127,8 @@ var eventNeeds = map[EventKind][]string{
 	EventAppeal:       {"n"},
 	EventAppealDecide: {"n", "result"},
 	EventSurge:        {"topic", "to"},
+	EventReferPropose: {"n", "by", "role"},
+	EventRefer:        {"n", "by", "role"},
 	EventAccessNeed:   {"n"},
 	EventProtect:      {"n"},
 	EventCase:         {"n", "state"},

@@ -25,7 +25,9 @@ const (
 	EventDecision     EventKind = "decision" // a lawful measure made elsewhere
 	EventAppeal       EventKind = "appeal"
 	EventAppealDecide EventKind = "appeal_decide"
-	EventSurge        EventKind = "surge" // a declared event (Art. 13)
+	EventReferPropose EventKind = "refer_propose" // to refer the matter to the police (29(3))
+	EventRefer        EventKind = "refer"         // by another person
+	EventSurge        EventKind = "surge"         // a declared event (Art. 13)
 	EventAccessNeed   EventKind = "access_need"
 	EventProtect      EventKind = "protect"
 	EventCase         EventKind = "case"
@@ -84,10 +86,11 @@ type Event struct {
 	To     time.Time `json:"to,omitzero"`
 	State  string    `json:"state,omitzero"`
 
-	Decision string        `json:"decision,omitzero"` // that an appeal is against; the latest one if it names none
-	Script   string        `json:"script,omitzero"`   // the recording that spoke a reminder
-	Offset   time.Duration `json:"offset,omitzero"`   // in the call's recording, where a reminder or mark begins
-	Reason   string        `json:"reason,omitzero"`   // of an act, in words, without personal data
+	Decision  string        `json:"decision,omitzero"`  // that an appeal is against; the latest one if it names none
+	Script    string        `json:"script,omitzero"`    // the recording that spoke a reminder
+	Offset    time.Duration `json:"offset,omitzero"`    // in the call's recording, where a reminder or mark begins
+	Recipient string        `json:"recipient,omitzero"` // the age key that a referral is sealed to
+	Reason    string        `json:"reason,omitzero"`    // of an act, in words, without personal data
 }
 
 // QueryKind is what is asked.

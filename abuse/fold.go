@@ -88,7 +88,7 @@ func (l *Ledger) Apply(e Event) {
 	case EventLease, EventRelease:
 		l.beat(e)
 	case EventCall, EventRemind, EventMark, EventRequest, EventPropose, EventApprove, EventDecision, EventAppeal,
-		EventAppealDecide, EventAccessNeed, EventProtect, EventCase:
+		EventAppealDecide, EventRefer, EventAccessNeed, EventProtect, EventCase:
 		f := l.of(e.Caller)
 		l.settle(f, e.At)
 		l.note(f, e)
@@ -154,6 +154,8 @@ func (l *Ledger) act(f *matter, e Event) {
 		if m := f.appealable(e.Decision); m != nil && m.appealed.IsZero() {
 			m.appealed = e.At
 		}
+	case EventRefer:
+		f.step(actRefer)
 	case EventAppealDecide:
 		f.appealDecide(l.policy, e)
 	default:

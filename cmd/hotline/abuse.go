@@ -38,7 +38,7 @@ func abuseCmd(o *options) *cobra.Command {
 		return c.post(cmd.Context(), "/measures/rebuild", app.Act{By: me()}, nil)
 	})
 	return group("abuse", "Measures under Article 29", list, show, rebuild,
-		mattersCmd(o), proposeCmd(o), approveCmd(o), appealCmd(o), decideCmd(o), listsCmd(o), simulateCmd())
+		mattersCmd(o), proposeCmd(o), approveCmd(o), appealCmd(o), decideCmd(o), referralCmd(o), listsCmd(o), simulateCmd())
 }
 
 const caseHeading = "DECISION\tCLAUSE\tLEVEL\tSTATE\tFROM\tUNTIL\tBY"

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -91,6 +92,33 @@ func decideCmd(o *options) *cobra.Command {
 	})
 	cmd.Flags().BoolVar(&r.Overturn, "overturn", false, "restore the caller at once; without it the measure is upheld")
 	return because(acting(cmd, &r.By), &r.Reason)
+}
+
+// referralCmd refers a matter to the police, by two persons (29(3)).
+func referralCmd(o *options) *cobra.Command {
+	var r app.Referring
+	propose := verb(o, "propose MATTER", "Propose to refer a matter to the police; another person approves it", cobra.ExactArgs(1), func(cmd *cobra.Command, c *client, args []string) error {
+		return c.post(cmd.Context(), "/matters/"+url.PathEscape(args[0])+"/referral/propose", r, nil)
+	})
+	propose.Flags().StringVar(&r.To, "to", "", "the recipient's age key, age1… (required)")
+	_ = propose.MarkFlagRequired("to") // the flag exists
+	var act app.Act
+	var path string
+	approve := verb(o, "approve MATTER", "Refer it, as a manager who did not propose it, and write the encrypted file", cobra.ExactArgs(1), func(cmd *cobra.Command, c *client, args []string) error {
+		out, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) // first: a file that cannot be written refers nothing
+		if err != nil {
+			return err
+		}
+		var sealed []byte
+		if err := c.post(cmd.Context(), "/matters/"+url.PathEscape(args[0])+"/referral/approve", act, &sealed); err != nil {
+			return errors.Join(err, out.Close(), os.Remove(path))
+		}
+		_, err = out.Write(sealed)
+		return errors.Join(err, out.Close())
+	})
+	approve.Flags().StringVar(&path, "out", "", "the file to write, which does not exist yet (required)")
+	_ = approve.MarkFlagRequired("out") // the flag exists
+	return group("referral", "The file of a matter for the police, by two persons", because(acting(propose, &r.By), &r.Reason), because(acting(approve, &act.By), &act.Reason))
 }
 
 // listsCmd is the lists of protected people, access needs, shared numbers and payphones.

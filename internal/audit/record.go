@@ -132,3 +132,13 @@ func (e *Entry) check() error {
 	}
 	return nil
 }
+
+// Line is the record's line as the chain has it, with its newline.
+func (r Record) Line() ([]byte, error) {
+	had := r.Hash
+	line, err := r.seal()
+	if err == nil && r.Hash != had {
+		err = fmt.Errorf("audit: line %d does not come out as it was written", r.Seq)
+	}
+	return line, err
+}

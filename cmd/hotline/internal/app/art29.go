@@ -1,7 +1,11 @@
 package app
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -70,6 +74,69 @@ type Proposal struct {
 	Clause string `json:"clause"` // "" is that of the reminder that stands
 }
 
+// Referring is a proposal to refer a matter, sealed to an age key.
+type Referring struct {
+	By     string `json:"by"`
+	To     string `json:"to"`
+	Reason string `json:"reason"`
+}
+
+// referral refers a matter and returns its file.
+func (a *App) referral(ctx context.Context, id string, p Act, role abuse.Role) (sealed []byte, err error) {
+	m, err := a.admission.Refer(ctx, id, p.Reason, p.By, role)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	err = a.admission.WriteReferral(&out, m, a.recordingsOf(ctx, m))
+	return out.Bytes(), err
+}
+
+// maxEnclosed bounds the recordings of a referral, in bytes: half an hour of calls goes with it.
+const maxEnclosed = 32 << 20
+
+var errFull = errors.New("the file is full; export this recording apart")
+
+// recordingsOf are the recordings of a matter's calls with their manifests, under hold from now on, and a note of those
+// that this gateway has not, or has no key to.
+func (a *App) recordingsOf(ctx context.Context, m abuse.Matter) (files []abuse.Enclosed) {
+	var missing strings.Builder
+	room := maxEnclosed
+	for _, e := range m.Events {
+		if e.Kind != abuse.EventCall {
+			continue
+		}
+		var wav bytes.Buffer
+		var manifest []byte
+		row, err := a.journal.Call(ctx, e.ID)
+		if err == nil {
+			err = errors.Join(a.recorder.Hold(row.Recording, "referral of "+m.ID), a.recorder.Play(ctx, &wav, row.Recording))
+		}
+		if err == nil {
+			manifest, err = a.manifest(row.Recording)
+		}
+		if err == nil && wav.Len() > room {
+			err = errFull
+		}
+		if err != nil {
+			fmt.Fprintf(&missing, "%s: %v\n", e.ID, err)
+			continue
+		}
+		room -= wav.Len()
+		files = append(files, abuse.Enclosed{Name: "recordings/" + e.ID + ".wav", Data: wav.Bytes()},
+			abuse.Enclosed{Name: "recordings/" + e.ID + ".json", Data: manifest})
+	}
+	return append(files, abuse.Enclosed{Name: "recordings/MISSING.txt", Data: []byte(missing.String())})
+}
+
+func (a *App) manifest(recording string) ([]byte, error) {
+	m, err := a.recorder.Manifest(recording)
+	if err != nil {
+		return nil, err
+	}
+	return json.MarshalIndent(m, "", "  ")
+}
+
 // Listing is the lists of Article 29 as a CSV file, and who puts them in the place of those in force.
 type Listing struct {
 	By  string `json:"by,omitempty"`
@@ -112,6 +179,20 @@ func (c *control) matters(mux *http.ServeMux) {
 			return nil, err
 		}
 		return a.admission.Approve(ctx, r.PathValue("id"), p.By, role, p.Reason)
+	})
+	post(mux, "/matters/{id}/referral/propose", func(ctx context.Context, r *http.Request, p Referring) (any, error) {
+		role, err := a.deciding(ctx, p.By)
+		if err != nil {
+			return nil, err
+		}
+		return nil, a.admission.ProposeReferral(ctx, r.PathValue("id"), p.To, p.Reason, p.By, role)
+	})
+	post(mux, "/matters/{id}/referral/approve", func(ctx context.Context, r *http.Request, p Act) (any, error) {
+		role, err := a.deciding(ctx, p.By)
+		if err != nil {
+			return nil, err
+		}
+		return a.referral(ctx, r.PathValue("id"), p, role)
 	})
 	post(mux, "/measures/{id}/appeal", func(ctx context.Context, r *http.Request, _ Act) (any, error) {
 		return nil, a.admission.Appeal(ctx, r.PathValue("id"), "")
