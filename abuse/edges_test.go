@@ -79,3 +79,29 @@ func TestALoadOfAnotherCallProvesNothing(t *testing.T) {
 		}, deny(ReasonNoHindrance)},
 	})
 }
+
+// TestACandidateForReferralStaysOne while as many decisions are confirmed: after one of four was overturned, and after
+// a reminder that came to nothing.
+func TestACandidateForReferralStaysOne(t *testing.T) {
+	decided := func(n int) *Ledger {
+		l := NewLedger(p0(t))
+		for i := range n {
+			from := on("02 01:00:00").Add(time.Duration(i) * 24 * time.Hour)
+			l.Apply(aDecision(1, from, from.Add(time.Hour)))
+		}
+		return l
+	}
+	l := decided(4)
+	l.Apply(Event{Kind: EventAppealDecide, At: on("05 03:00:00"), Caller: caller, Result: overturned})
+	if got := l.Stage(caller, on("05 03:00:00")); got != StageReferrable {
+		t.Errorf("three of four are confirmed: %s", got)
+	}
+	l = decided(3)
+	l.Apply(aCall("c0", on("05 09:00:00"), 5*time.Minute, "no_request"))
+	l.Apply(Event{Kind: EventRemind, At: on("05 09:01:00"), Caller: caller, Call: "c0", Staff: "ag7", What: Clause1})
+	for at, want := range map[time.Time]Stage{on("05 09:01:00"): StageGrace, on("06 09:00:59"): StageGrace, on("06 09:01:00"): StageReferrable} {
+		if got := l.Stage(caller, at); got != want {
+			t.Errorf("%v: %s, want %s", at, got, want)
+		}
+	}
+}
