@@ -44,6 +44,7 @@ func (s *story) emergency(ctx context.Context, d *errDanger) error {
 		if joined, err := s.together(ctx, choice); joined {
 			return err
 		}
+		choice.at = time.Now() // the wait for an agent is over
 	} else {
 		s.inDanger(choice.service, "caller")
 	}

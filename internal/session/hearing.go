@@ -198,7 +198,7 @@ func (s *story) together(ctx context.Context, c choice) (joined bool, err error)
 		s.stage(StageEmergency, 0)
 		return false, nil
 	}
-	again, err := s.talk(ctx, offer, parties{agent: agent, wanted: c.service, asked: c.at})
+	again, err := s.talk(ctx, offer, parties{agent: agent, wanted: c.service, asked: time.Now()})
 	if again {
 		err = s.queued(ctx, QueueEntry{Queue: s.m.cfg.DefaultQueue, Front: true, Reason: "agent_lost"})
 	}

@@ -25,6 +25,8 @@ func made(t *testing.T) *App {
 	cfg, err := config.Load("", []string{
 		"data=" + t.TempDir(),
 		"sip.carriers.listen=127.0.0.1:0", "sip.phones.listen=127.0.0.1:0", "http.listen=127.0.0.1:0",
+		"speech.vosk.url=ws://127.0.0.1:1", // a recogniser and a judge have metrics too
+		"emergency.judge.url=http://127.0.0.1:1/v1", "emergency.judge.model=m",
 	})
 	if err != nil {
 		t.Fatal(err)
