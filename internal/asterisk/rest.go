@@ -38,7 +38,7 @@ func gone(err error) bool {
 // answered for by 400.
 func channelGone(err error) bool {
 	e, ok := errors.AsType[*StatusError](err)
-	return ok && e.Message == "Channel not found"
+	return ok && (e.Message == "Channel not found" || e.Message == "Provided channel was not found")
 }
 
 // api is ARI's requests. Its methods may be called from any goroutine.
@@ -111,8 +111,12 @@ func (a *api) do(ctx context.Context, method, path string, q query, body, reply 
 	}
 }
 
-// once sends a request once.
+// once sends a request once. An order that were taken back on its way would be carried out all the same, perhaps after what
+// is to undo it: so its answer is awaited, whatever ends meanwhile.
 func (a *api) once(ctx context.Context, method, path string, q query, body, reply any) error {
+	if method != http.MethodGet {
+		ctx = context.WithoutCancel(ctx)
+	}
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
 	what := method + " " + path
