@@ -224,6 +224,42 @@ func TestRedisIsKilledInMidCall(t *testing.T) {
 	}
 }
 
+// A talk of two nodes ends while Redis is away, and Redis comes back empty: the agent's node still takes it for a talk,
+// and learns better whichever node is back first.
+func TestATalkEndsThatRedisForgot(t *testing.T) {
+	for _, first := range []string{"n1", "n2"} {
+		t.Run(first, func(t *testing.T) {
+			t.Parallel()
+			server := storetest.Start(t)
+			b := &bed{t: t, store: storetest.Open(t, server.Addr), server: server, cfg: testConfig()}
+			n, other := b.node("n1"), b.node("n2")
+			other.login("n2a", "general")
+			caller := n.enter("c1")
+			o := n.offer(caller)
+			n.must(caller.Accept(t.Context(), o))
+			other.await("its node knows of the talk", func() bool {
+				other.mu.Lock()
+				defer other.mu.Unlock()
+				return other.agents["n2a"].State == Talk
+			})
+			n.away()
+			other.away()
+			n.must(b.store.Blocking().FlushAll(t.Context()).Err())
+			n.must(caller.Complete(t.Context(), o, call.EndCaller))
+			if first == "n1" {
+				n.back()
+				other.back()
+			} else {
+				other.back()
+				n.back()
+			}
+			if a := n.agent("n2a"); a.State != Wrapup || time.Until(a.WrapupEnds) > b.cfg.Queues[0].Wrapup {
+				t.Errorf("n2a is %+v", a)
+			}
+		})
+	}
+}
+
 // A caller in danger leaves and enters again as the same call, at the front.
 func TestACallEntersAgain(t *testing.T) {
 	each(t, func(t *testing.T, b *bed) {

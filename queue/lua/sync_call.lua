@@ -19,6 +19,9 @@ local function past()
   if e.task ~= '' then return end
   if e.talked then
     answered(p.redial, now - e.left, {closed_by = e.agent})
+    if not held then return over(e.token, now - e.left + e.wrap) end
+    agent_step(a, 'accept')
+    if wrap_up(a, 'complete', p) then match_agent(a) end
   elseif e.name == 'ABANDON' then
     owe(p, 'abandon', now - e.left)
   end

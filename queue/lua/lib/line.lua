@@ -141,12 +141,17 @@ local function wrap_up(a, event, c)
   return ms == 0 and agent_step(a, 'wrapped', {idle = now})
 end
 
+-- over notes that a talk is over whose agent the books do not have in it: after Redis lost all, the agent's node may tell
+-- of the talk only later.
+local function over(token, deadline) redis.call('SET', K .. 'over:' .. token, str(deadline), 'PX', 600000) end
+
 -- finish ends a talk, and its agent goes to wrap-up.
 local function finish(c, name, reason)
   local a = c.agent ~= '' and load('a:', c.agent)
   entry_step(c, 'complete', nil, name, reason, now - c.talk)
   if (c.task or '') == '' then learn(c.queue, 200, 'handled', 1, 'handled_ms', now - c.talk + c.wrap) end
-  if a and a.token == c.token and wrap_up(a, 'complete', c) then match_agent(a) end
+  if not a or a.token ~= c.token then return over(c.token, now + c.wrap) end
+  if wrap_up(a, 'complete', c) then match_agent(a) end
 end
 
 -- agent_lose frees an agent whose call is lost: idle when the phone rang, in wrap-up after a talk, since there is a case
