@@ -24,12 +24,13 @@ test: ## Install what the tests need, then run them all with the race detector
 soak: ## Fuzz every parser for 30 s each, load, flood and soak gateways in full, and repeat the tests of kills and races (long)
 	deploy/test-deps
 	deploy/fuzz 30s
-	HOTLINE_SOAK=1 $(GO) test -run TheLawHolds -v -timeout 15m ./abuse
+	HOTLINE_SOAK=1 $(GO) test -run 'TheLawHolds|ArrivesTwice|InClearAfter' -v -timeout 30m ./abuse
+	HOTLINE_SOAK=1 $(GO) test -run StreamsDecideAlike -v -timeout 4h ./abuse
 	HOTLINE_SOAK=1 $(GO) test -run Reproducible -v -timeout 15m ./ivr/emergency
 	HOTLINE_SOAK=1 $(GO) test -run '^TestCluster$$' -v -timeout 15m ./cmd/hotline
 	HOTLINE_SOAK=1 $(GO) test -run '^TestRedisFailover$$' -v -timeout 20m ./cmd/hotline
 	HOTLINE_SOAK=1 $(GO) test -run '^TestDemo' -v -timeout 15m ./cmd/hotline/internal/demo
-	HOTLINE_SOAK=1 $(GO) test -run '^TestFlood$$' -v -timeout 15m ./cmd/hotline
+	HOTLINE_SOAK=1 $(GO) test -run '^TestFlood$$|^TestFull|^TestInfoDigits$$' -v -timeout 15m ./cmd/hotline
 	HOTLINE_SOAK=1 $(GO) test -run '^TestAsterisk$$|^TestAsteriskCut$$' -v -timeout 15m ./cmd/hotline
 	HOTLINE_SOAK=1 $(GO) test -run '^TestSoak$$' -v -timeout 60m ./cmd/hotline # HOTLINE_SOAK_FOR=2m for so long
 	$(GO) test -race -count=20 -timeout 4h -run 'Kill|Redis|Random|Property' ./...
@@ -39,6 +40,7 @@ soak: ## Fuzz every parser for 30 s each, load, flood and soak gateways in full,
 bench: ## Measure: packets, scripts, and 1,300 calls at once, 300 of them bridged and recorded
 	deploy/test-deps
 	$(GO) test -run '^$$' -bench . -benchmem ./sip/media ./internal/recording ./abuse ./queue ./ivr/emergency
+	HOTLINE_BENCH=1 $(GO) test -run '^TestTheGate$$|^TestRedisFaultsUnderLoad$$' -v -timeout 30m ./abuse
 	HOTLINE_BENCH=1 $(GO) test -run 'TestLoad1300' -v -timeout 20m ./cmd/hotline
 	HOTLINE_BENCH=1 $(GO) test -run '^TestSideBySide$$' -v -timeout 30m ./cmd/hotline # HOTLINE_BENCH_CALLS=50 for so many alone
 
