@@ -237,8 +237,7 @@ func (e *exits) bar() {
 		{"*22", func(s session.Standing) bool { return s.Lacks == "" && s.Mark == "abuse" }},
 		{"*29", func(s session.Standing) bool { return s.Proposed }},
 	} {
-		desk.press(act.keys)
-		e.g.awaitStanding(id, act.keys+" is noted", act.done)
+		e.g.awaitStanding(id, act.keys+" is noted", func() { desk.press(act.keys) }, act.done)
 	}
 	l.hangup()
 	until(e.t, 20*time.Second, "the agent is free", func() bool { return len(e.g.calls()) == 0 })

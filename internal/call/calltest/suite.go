@@ -177,15 +177,19 @@ func (b *bench) must(err error) {
 
 func (b *bench) hears(p Peer, hz float64, want bool, what string) {
 	b.t.Helper()
-	audio := p.Listen(600 * time.Millisecond)
-	audio = audio[min(len(audio), 2*call.Rate/10):] // the first frames may be of what was before
-	share := 0.0                                    // of nothing, from a backend that sends no silence
-	if len(audio) > 0 {
-		share = Share(audio, hz)
+	share := 0.0
+	for range 3 { // a busy machine may be late with what is to be heard
+		audio := p.Listen(600 * time.Millisecond)
+		audio = audio[min(len(audio), 2*call.Rate/10):] // the first frames may be of what was before
+		share = 0                                       // of nothing, from a backend that sends no silence
+		if len(audio) > 0 {
+			share = Share(audio, hz)
+		}
+		if want && share >= 0.25 || !want && share <= 0.05 {
+			return
+		}
 	}
-	if want && share < 0.25 || !want && share > 0.05 {
-		b.t.Errorf("%s: share of %g Hz is %.2f, heard should be %t", what, hz, share, want)
-	}
+	b.t.Errorf("%s: share of %g Hz is %.2f, heard should be %t", what, hz, share, want)
 }
 
 func ended(leg call.Leg) *call.Ended {
