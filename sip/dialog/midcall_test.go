@@ -295,6 +295,7 @@ func TestUpdate(t *testing.T) {
 		n := leg.CSeq
 		leg.Ack(res, "")
 		leg.CSeq = n
+		synctest.Wait() // an offer that overtakes the ACK is refused
 		leg.Request("UPDATE", "new")
 		if m := p.Await("200 UPDATE"); m.Body != "re:new" || m.Contact() == "" {
 			t.Errorf("got\n%s", m.Raw)
