@@ -12,7 +12,8 @@ type Config struct {
 	Queues []QueueConfig `yaml:"queues"`
 	// Strategy is how an agent is chosen; longest-idle, within the level, is the only one.
 	Strategy string `yaml:"strategy"`
-	// AutoPauseAfter is how many unanswered offers in a row pause an agent, 1 to 10; default 1.
+	// AutoPauseAfter is how many unanswered offers in a row pause an agent, 1 to 10; default 1. A phone that was out of
+	// reach is tried once more, 2 s later, before that.
 	AutoPauseAfter int `yaml:"auto_pause_after"`
 	// RedialWindow is how long a caller who left regains the old place; 0 for never, default 120 s.
 	RedialWindow time.Duration `yaml:"redial_window"`

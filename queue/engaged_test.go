@@ -42,6 +42,33 @@ func TestAnEngagedPhoneIsNoMiss(t *testing.T) {
 	})
 }
 
+// A phone that is out of reach, as while another gateway stands still for a moment, is tried once more before its agent is
+// paused; an answer ends the count.
+func TestAPhoneOutOfReachIsTriedOnceMore(t *testing.T) {
+	each(t, func(t *testing.T, b *bed) {
+		n := b.node("n1")
+		for name, alone := range map[string]bool{"n1a": false, "n1b": true} {
+			if alone {
+				n.away()
+			}
+			n.login(name, "general")
+			caller := n.enter("c" + name)
+			n.must(caller.Decline(t.Context(), n.offer(caller), session.DeclineUnreachable))
+			if a := n.agent(name); a.State != Wrapup || a.Misses != 1 || time.Until(a.WrapupEnds) > engagedFor {
+				t.Fatalf("alone %v: the agent is %+v", alone, a)
+			}
+			n.must(caller.Decline(t.Context(), n.offer(caller), session.DeclineUnreachable))
+			if a := n.agent(name); a.State != Paused || a.Reason != "unreachable" {
+				t.Fatalf("alone %v: the agent is %+v", alone, a)
+			}
+			n.must(caller.Leave(t.Context(), session.LeaveAbandon))
+			if alone {
+				n.back()
+			}
+		}
+	})
+}
+
 // A talk that has lost its agent in the books, as after a failover, gets the agent back by the word of the phone's owner.
 func TestTheHolderOfAnEngagedPhoneGetsItsAgentBack(t *testing.T) {
 	each(t, func(t *testing.T, b *bed) {

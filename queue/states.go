@@ -70,7 +70,7 @@ var agentSteps = steps[AgentState]{
 	"cancel":   {Offered: Idle},               // idle since as long as before
 	"miss":     {Offered: Idle},               // idle since now
 	"missout":  {Offered: Paused},             // the last miss that is borne
-	"engaged":  {Offered: Wrapup},             // the phone is in a call that is not the queue's, or not known to it
+	"engaged":  {Offered: Wrapup},             // the phone is in a call that is not the queue's, or was out of reach once
 	"complete": {Talk: Wrapup},                //
 	"wrapped":  {Wrapup: Idle},                // by the deadline, or early by the agent
 	"lost":     {Offered: Idle, Talk: Wrapup}, // the call's node died

@@ -124,7 +124,9 @@ local function drop_offer(c, why, holder)
   end
   local a = load('a:', was.agent)
   local misses = a and a.misses + 1 or 0
-  if misses >= tonumber(c.miss) then
+  if why == 'unreachable' and misses == 1 then -- as while another gateway stands still: the phone is tried once more
+    free_agent(was, 'engaged', {misses = misses, deadline = now + 2000, last = ''})
+  elseif misses >= tonumber(c.miss) then
     free_agent(was, 'missout', {misses = 0, reason = a.next == 'pause:node_lost' and 'node_lost' or why})
   else
     free_agent(was, 'miss', {misses = misses, idle = now})
