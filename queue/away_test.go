@@ -2,6 +2,8 @@ package queue
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -224,39 +226,51 @@ func TestRedisIsKilledInMidCall(t *testing.T) {
 	}
 }
 
-// A talk of two nodes ends while Redis is away, and Redis comes back empty: the agent's node still takes it for a talk,
-// and learns better whichever node is back first.
-func TestATalkEndsThatRedisForgot(t *testing.T) {
+// A call of two nodes ends, in talk or while it rings, when Redis is away, and Redis comes back empty: the agent's node
+// still takes it for one, and learns better whichever node is back first.
+func TestACallEndsThatRedisForgot(t *testing.T) {
 	for _, first := range []string{"n1", "n2"} {
-		t.Run(first, func(t *testing.T) {
-			t.Parallel()
-			server := storetest.Start(t)
-			b := &bed{t: t, store: storetest.Open(t, server.Addr), server: server, cfg: testConfig()}
-			n, other := b.node("n1"), b.node("n2")
-			other.login("n2a", "general")
-			caller := n.enter("c1")
-			o := n.offer(caller)
-			n.must(caller.Accept(t.Context(), o))
-			other.await("its node knows of the talk", func() bool {
-				other.mu.Lock()
-				defer other.mu.Unlock()
-				return other.agents["n2a"].State == Talk
+		for _, state := range []AgentState{Offered, Talk} {
+			t.Run(fmt.Sprint(first, " ", state), func(t *testing.T) {
+				t.Parallel()
+				server := storetest.Start(t)
+				b := &bed{t: t, store: storetest.Open(t, server.Addr), server: server, cfg: testConfig()}
+				n, other := b.node("n1"), b.node("n2")
+				other.login("n2a", "general")
+				caller := n.enter("c1")
+				o := n.offer(caller)
+				if state == Talk {
+					n.must(caller.Accept(t.Context(), o))
+				}
+				other.await("its node knows of the call", func() bool {
+					other.mu.Lock()
+					defer other.mu.Unlock()
+					return other.agents["n2a"].State == state
+				})
+				n.away()
+				other.away()
+				n.must(b.store.Blocking().FlushAll(t.Context()).Err())
+				if state == Talk {
+					n.must(caller.Complete(t.Context(), o, call.EndCaller))
+				} else {
+					n.must(caller.Leave(t.Context(), session.LeaveAbandon))
+				}
+				back := []*node{n, other}
+				if first == "n2" {
+					slices.Reverse(back)
+				}
+				for _, n := range back {
+					n.back()
+				}
+				a := n.agent("n2a")
+				if a.CallID != "" || state == Talk && (a.State != Wrapup || time.Until(a.WrapupEnds) > b.cfg.Queues[0].Wrapup) {
+					t.Errorf("n2a is %+v", a)
+				}
+				if state == Offered {
+					n.awaitAgent("n2a", Idle)
+				}
 			})
-			n.away()
-			other.away()
-			n.must(b.store.Blocking().FlushAll(t.Context()).Err())
-			n.must(caller.Complete(t.Context(), o, call.EndCaller))
-			if first == "n1" {
-				n.back()
-				other.back()
-			} else {
-				other.back()
-				n.back()
-			}
-			if a := n.agent("n2a"); a.State != Wrapup || time.Until(a.WrapupEnds) > b.cfg.Queues[0].Wrapup {
-				t.Errorf("n2a is %+v", a)
-			}
-		})
+		}
 	}
 }
 

@@ -123,7 +123,7 @@ func (q *Queue) declineLocal(t *ticket, token, why string) error {
 }
 
 // engagedFor is how long an agent gets no offer whose phone was found to be engaged, or out of reach for the first time;
-// line.lua has the same.
+// REST in line.lua is the same.
 const engagedFor = 2 * time.Second
 
 func (q *Queue) missLocal(a agent, why string) {
@@ -131,10 +131,14 @@ func (q *Queue) missLocal(a agent, why string) {
 	switch {
 	case why == string(session.DeclineCancelled):
 		q.stepAgent(a, "cancel", release)
-	case why == string(session.DeclineEngaged):
-		q.stepAgent(a, "engaged", func(a *agent) { release(a); a.Deadline, a.Last = q.clock()+millis(engagedFor), "" })
-	case why == string(session.DeclineUnreachable) && a.Misses == 0:
-		q.stepAgent(a, "engaged", func(a *agent) { release(a); a.Misses, a.Deadline, a.Last = 1, q.clock()+millis(engagedFor), "" })
+	case why == string(session.DeclineEngaged), why == string(session.DeclineUnreachable) && a.Misses == 0:
+		q.stepAgent(a, "engaged", func(a *agent) {
+			release(a)
+			a.Deadline, a.Last = q.clock()+millis(engagedFor), ""
+			if why == string(session.DeclineUnreachable) {
+				a.Misses = 1
+			}
+		})
 	case a.Misses+1 >= q.cfg.AutoPauseAfter:
 		q.stepAgent(a, "missout", func(a *agent) { release(a); a.Misses, a.Reason = 0, why })
 	default:

@@ -22,8 +22,8 @@ if held and held.token == a.token and held.node ~= e.node then
 end
 if mine then
   hold()
-  local over = not e.own and e.token ~= '' and redis.call('GET', K .. 'over:' .. e.token)
-  if over then e.state, e.call, e.token, e.deadline_ms = 'wrapup', '', '', over - now end
+  local free = not e.own and e.token ~= '' and redis.call('GET', K .. 'over:' .. e.token)
+  if free then e.state, e.call, e.token, e.deadline_ms = 'wrapup', '', '', free - now end
   a = {id = e.id, state = e.state, since = now, idle = now - e.idle_ms, deadline = now + e.deadline_ms, reason = e.reason,
     call = e.call, token = e.token, queues = e.queues, ext = e.ext, node = e.node, misses = e.misses, next = e.next,
     last = e.last, v = math.max(a and a.v or 0, e.v)}

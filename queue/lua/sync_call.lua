@@ -16,12 +16,11 @@ end
 -- past notes a call that came and went without Redis.
 local function past()
   local p = entry_of(e)
+  p.agent, p.token = e.agent, e.token
+  let_go(p, e.talked, now - e.left)
   if e.task ~= '' then return end
   if e.talked then
     answered(p.redial, now - e.left, {closed_by = e.agent})
-    if not held then return over(e.token, now - e.left + e.wrap) end
-    agent_step(a, 'accept')
-    if wrap_up(a, 'complete', p) then match_agent(a) end
   elseif e.name == 'ABANDON' then
     owe(p, 'abandon', now - e.left)
   end
@@ -64,8 +63,6 @@ end
 if e.state == 'gone' then
   if c.state == 'talk' or (c.state == 'offered' and e.talked) then
     if c.state == 'offered' then entry_step(c, 'accept', {talk = now}, 'CONNECT', 'sync') end
-    local b = load('a:', c.agent)
-    if b and b.token == c.token then agent_step(b, 'accept') end
     finish(c, e.name, 'sync')
   else
     was = {agent = c.agent, token = c.token}

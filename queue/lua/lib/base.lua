@@ -24,7 +24,7 @@
 --   cbl      zset  tasks that an agent has taken, by the time to look after the call
 --   served   zset  numbers that were answered, by the time
 --   hold     while it is there nobody is matched; it expires
---   over:T   the end of the wrap-up after a talk that the agent's node does not know to be over, by its token; it expires
+--   over:T   when the agent of a call is free again, or was, whose node does not know that it is over; by its token; it expires
 --   born     the time at which Redis was first told of anything: what is not here may be lost, or be over
 --   r:Q:KEY  the place of a caller who left, for a redial; it expires
 --   st:Q     hash  what the wait estimate learns from

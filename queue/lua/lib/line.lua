@@ -86,10 +86,13 @@ local function free_agent(c, event, fields)
   if agent_step(a, event, fields) then match_agent(a) end
 end
 
--- engage keeps offers from an agent whose phone was found to be in another call, for 2 s: it is asked again then. A talk
+-- REST is how long an agent gets no offer whose phone was found to be engaged, or out of reach for the first time.
+local REST = 2000
+
+-- engage keeps offers from an agent whose phone was found to be in another call, for REST: it is asked again then. A talk
 -- of the queue that has lost its agent in the books, as after a failover, gets the agent back.
 local function engage(was, holder)
-  free_agent(was, 'engaged', {deadline = now + 2000, last = ''})
+  free_agent(was, 'engaged', {deadline = now + REST, last = ''})
   local c, a = load('c:', holder), load('a:', was.agent)
   if not c or c.state ~= 'talk' or c.agent ~= was.agent or not a or a.state ~= 'wrapup' then return end
   agent_take(a, 'take', c.id, c.token)
@@ -125,7 +128,7 @@ local function drop_offer(c, why, holder)
   local a = load('a:', was.agent)
   local misses = a and a.misses + 1 or 0
   if why == 'unreachable' and misses == 1 then -- as while another gateway stands still: the phone is tried once more
-    free_agent(was, 'engaged', {misses = misses, deadline = now + 2000, last = ''})
+    free_agent(was, 'engaged', {misses = misses, deadline = now + REST, last = ''})
   elseif misses >= tonumber(c.miss) then
     free_agent(was, 'missout', {misses = 0, reason = a.next == 'pause:node_lost' and 'node_lost' or why})
   else
@@ -134,32 +137,41 @@ local function drop_offer(c, why, holder)
   match_queue(c.queue)
 end
 
--- wrap_up lets an agent write up the talk that ended, or go on at once when there is nothing to. After the death of the
--- talk's node it lasts 10 s at least: the phone may hang in the dead call.
-local function wrap_up(a, event, c)
+-- wrap_up lets an agent write up the talk that ended at a time, or go on at once when there is nothing to. After the death
+-- of the talk's node it lasts 10 s at least: the phone may hang in the dead call.
+local function wrap_up(a, event, c, at)
   local ms = (c.task or '') == '' and tonumber(c.wrap) or 0
   if event == 'lost' then ms = math.max(ms, 10000) end
-  agent_step(a, event, {call = '', token = '', deadline = now + ms, last = c.queue})
-  return ms == 0 and agent_step(a, 'wrapped', {idle = now})
+  agent_step(a, event, {call = '', token = '', deadline = at + ms, last = c.queue})
+  return at + ms <= now and agent_step(a, 'wrapped', {idle = now})
 end
 
--- over notes that a talk is over whose agent the books do not have in it: after Redis lost all, the agent's node may tell
--- of the talk only later.
-local function over(token, deadline) redis.call('SET', K .. 'over:' .. token, str(deadline), 'PX', 600000) end
+-- let_go ends a call's hold on its agent, talked tells whether they talked. If the books do not have the agent in the call
+-- it is noted for the agent's node, which tells of the call only later, after Redis lost all.
+local function let_go(c, talked, at)
+  local a = c.agent ~= '' and load('a:', c.agent)
+  if not a or a.token ~= c.token then
+    local till = talked and (c.task or '') == '' and at + c.wrap or at
+    if c.token ~= '' then redis.call('SET', K .. 'over:' .. c.token, str(till), 'PX', 600000) end
+  elseif not talked then
+    free_agent(c, 'cancel')
+  else
+    agent_step(a, 'accept')
+    if wrap_up(a, 'complete', c, at) then match_agent(a) end
+  end
+end
 
 -- finish ends a talk, and its agent goes to wrap-up.
 local function finish(c, name, reason)
-  local a = c.agent ~= '' and load('a:', c.agent)
   entry_step(c, 'complete', nil, name, reason, now - c.talk)
   if (c.task or '') == '' then learn(c.queue, 200, 'handled', 1, 'handled_ms', now - c.talk + c.wrap) end
-  if not a or a.token ~= c.token then return over(c.token, now + c.wrap) end
-  if wrap_up(a, 'complete', c) then match_agent(a) end
+  let_go(c, true, now)
 end
 
 -- agent_lose frees an agent whose call is lost: idle when the phone rang, in wrap-up after a talk, since there is a case
 -- to write up.
 local function agent_lose(a, c)
-  if a.state == 'talk' then return wrap_up(a, 'lost', c) end
+  if a.state == 'talk' then return wrap_up(a, 'lost', c, now) end
   return agent_step(a, 'lost', {idle = now, call = '', token = ''})
 end
 
