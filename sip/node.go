@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"github.com/hotline12345/gateway/internal/call"
+	"github.com/hotline12345/gateway/internal/trust"
 )
 
 const (
@@ -37,13 +37,9 @@ func (t NodesTLS) load() (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cert_file: %w; write a PEM certificate, and its key as key_file", err)
 	}
-	pem, err := os.ReadFile(t.CAFile)
+	authority, err := trust.Roots(t.CAFile)
 	if err != nil {
-		return nil, fmt.Errorf("ca_file: %w; write the PEM certificate of the authority of all gateways", err)
-	}
-	authority := x509.NewCertPool()
-	if !authority.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("ca_file: %s has no certificate; write a PEM file", t.CAFile)
+		return nil, fmt.Errorf("ca_file: %w: that of the authority of all gateways", err)
 	}
 	return &tls.Config{
 		MinVersion:   tls.VersionTLS13,

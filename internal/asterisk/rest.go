@@ -4,16 +4,16 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
+
+	"github.com/hotline12345/gateway/internal/trust"
 )
 
 // StatusError is a refusal of Asterisk's.
@@ -77,13 +77,9 @@ func tlsConfig(caFile string) (*tls.Config, error) {
 	if caFile == "" {
 		return &tls.Config{MinVersion: tls.VersionTLS12}, nil
 	}
-	pem, err := os.ReadFile(caFile)
+	roots, err := trust.Roots(caFile)
 	if err != nil {
 		return nil, fmt.Errorf("ca_file: %w", err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("ca_file: %s holds no certificate in PEM", caFile)
 	}
 	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}, nil
 }

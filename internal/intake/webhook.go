@@ -21,6 +21,8 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/hotline12345/gateway/internal/trust"
 )
 
 const maxReceipt = 64 << 10 // bytes of an answer
@@ -42,9 +44,11 @@ func newWebhook(o *Outbox, t Target) (*webhook, error) {
 	if err != nil {
 		return nil, fmt.Errorf("intake: %s: %s does not hold whsec_ and base64: %w", t.Name, t.SecretFile, err)
 	}
-	roots, err := readRoots(t.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("intake: %s: %w", t.Name, err)
+	var roots *x509.CertPool // nil is that of the system
+	if t.CAFile != "" {
+		if roots, err = trust.Roots(t.CAFile); err != nil {
+			return nil, fmt.Errorf("intake: %s: ca_file: %w", t.Name, err)
+		}
 	}
 	networks, err := t.networks()
 	if err != nil {
@@ -66,21 +70,6 @@ func newWebhook(o *Outbox, t Target) (*webhook, error) {
 			ForceAttemptHTTP2:      true,
 		},
 	}}, nil
-}
-
-func readRoots(file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil // the system's
-	}
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no certificate", file)
-	}
-	return pool, nil
 }
 
 // guard refuses addresses that a target may not be at. It looks at the address that is dialled, after

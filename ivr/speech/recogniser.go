@@ -3,12 +3,10 @@ package speech
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +14,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/hotline12345/gateway/internal/trust"
 	"github.com/hotline12345/gateway/ivr/premises"
 )
 
@@ -48,13 +47,9 @@ const maxAnswer = 64 << 10
 func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Recogniser, error) {
 	transport := &http.Transport{DialContext: premises.Dialer(dialFor, cfg.Public).DialContext}
 	if cfg.CAFile != "" {
-		pem, err := os.ReadFile(cfg.CAFile)
+		roots, err := trust.Roots(cfg.CAFile)
 		if err != nil {
 			return nil, fmt.Errorf("speech.ca_file: %w", err)
-		}
-		roots := x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("speech.ca_file: %s has no certificate; write a file of certificates in PEM", cfg.CAFile)
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: roots}
 	}

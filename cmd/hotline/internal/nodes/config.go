@@ -7,7 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
+
+	"github.com/hotline12345/gateway/internal/trust"
 )
 
 // Config is the section nodes. Its zero is a gateway that stands alone.
@@ -92,13 +93,9 @@ func (t TLS) load() (server, client *tls.Config, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("nodes.tls.cert_file: %w", err)
 	}
-	pem, err := os.ReadFile(t.CAFile)
+	roots, err := trust.Roots(t.CAFile)
 	if err != nil {
 		return nil, nil, fmt.Errorf("nodes.tls.ca_file: %w", err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, nil, fmt.Errorf("nodes.tls.ca_file: %s holds no certificate in PEM", t.CAFile)
 	}
 	server = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, ClientCAs: roots,
 		ClientAuth: tls.RequireAndVerifyClientCert}
