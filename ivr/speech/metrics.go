@@ -19,6 +19,9 @@ type metrics struct {
 // faults are the labels of what goes wrong.
 var faults = map[error]string{errAway: "away", errGone: "closed", errSlow: "slow", errGarbled: "garbled", errFlood: "flood"}
 
+// panicked is the label of a panic of ours.
+const panicked = "panic"
+
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{Name: "hotline_speech_streams", Help: "Callers that are heard by the recogniser."}),
@@ -28,13 +31,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		replies: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hotline_speech_reply_seconds", Help: "From a piece of speech to its answer.",
 			Buckets: []float64{.01, .025, .05, .1, .2, .5, 1, 2, 5}}),
 		results: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hotline_speech_results_total", Help: "Texts that were heard."}, []string{"kind"}),
-		errors:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hotline_speech_errors_total", Help: "Connections to the recogniser that failed, by how."}, []string{"kind"}),
+		errors:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hotline_speech_errors_total", Help: "Connections to the recogniser that failed, by how; and panics, each of which leaves one caller unheard."}, []string{"kind"}),
 	}
 	m.results.WithLabelValues("partial")
 	m.results.WithLabelValues("final")
 	for _, kind := range faults {
 		m.errors.WithLabelValues(kind)
 	}
+	m.errors.WithLabelValues(panicked)
 	if reg != nil {
 		reg.MustRegister(m.streams, m.refused, m.sent, m.lost, m.replies, m.results, m.errors)
 	}

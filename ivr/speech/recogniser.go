@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,12 +78,8 @@ func (r *Recogniser) Run(ctx context.Context) error {
 
 // look connects and leaves again.
 func (r *Recogniser) look(ctx context.Context) {
-	conn, err := r.dial(ctx)
-	if ctx.Err() != nil {
-		return
-	}
-	if r.told(err); err == nil {
-		_ = conn.CloseNow() // nothing was said on it
+	if err := r.Check(ctx); ctx.Err() == nil {
+		r.told(err)
 	}
 }
 
@@ -125,6 +122,18 @@ func (r *Recogniser) dial(ctx context.Context) (*websocket.Conn, error) {
 	return conn, nil
 }
 
+// Contain runs f, which works for one caller who is heard: its panic is counted, and leaves that caller the keys.
+func (r *Recogniser) Contain(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			r.metrics.errors.WithLabelValues(panicked).Inc()
+			r.log.Error("the hearing of a caller panicked", "panic", v, "stack", string(debug.Stack()))
+			err = fmt.Errorf("speech: a panic: %v", v)
+		}
+	}()
+	return f()
+}
+
 // Start begins to hear a caller. Close ends it. It fails with [ErrFull].
 func (r *Recogniser) Start() (*Stream, error) {
 	select {
@@ -139,7 +148,7 @@ func (r *Recogniser) Start() (*Stream, error) {
 	s.tape.more = make(chan struct{}, 1)
 	r.streams.Go(func() {
 		defer func() { <-r.places; r.metrics.streams.Dec() }()
-		s.run(ctx)
+		_ = r.Contain(func() error { s.run(ctx); return nil }) // which tells of it
 	})
 	return s, nil
 }

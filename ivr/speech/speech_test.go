@@ -318,3 +318,10 @@ func TestConfig(t *testing.T) {
 		t.Errorf("the defaults: on, or %v", err)
 	}
 }
+
+func TestAPanicIsContained(t *testing.T) {
+	r, _, _ := bench(t, speechtest.Hears(1, "喂"))
+	if err := r.Contain(func() error { panic("a fault") }); err == nil || testutil.ToFloat64(r.metrics.errors.WithLabelValues(panicked)) != 1 {
+		t.Errorf("the error is %v", err)
+	}
+}

@@ -87,7 +87,7 @@ func (s *Stream) connect(ctx context.Context) error {
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
-		stop(c.read(ctx))
+		stop(s.r.Contain(func() error { return c.read(ctx) }))
 	}()
 	err = c.write(ctx)
 	_ = conn.CloseNow() // which ends the reading

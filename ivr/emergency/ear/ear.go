@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/hotline12345/gateway/internal/call"
 	"github.com/hotline12345/gateway/internal/session"
 	"github.com/hotline12345/gateway/ivr/emergency"
@@ -36,6 +38,18 @@ type Hearing struct {
 	Start    func() (Stream, error)
 	Detector *emergency.Detector
 	Judge    Judge // nil for none
+	// Contain runs what works for one caller and keeps a panic of it from the others ([speech.Recogniser.Contain]).
+	Contain func(func() error) error
+	// Untaken counts what was heard and not taken in time ([NewUntaken]).
+	Untaken prometheus.Counter
+}
+
+// NewUntaken makes the counter of what was heard of callers and dropped, since the call was busy with four others.
+func NewUntaken(reg prometheus.Registerer) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: "hotline_emergency_untaken_total",
+		Help: "Dangers and answers that were heard in callers' words and dropped, since the call was busy with those before."})
+	reg.MustRegister(c)
+	return c
 }
 
 // Listen implements [session.Hearing].
@@ -45,18 +59,19 @@ func (h Hearing) Listen() (session.Ear, error) {
 		return nil, err
 	}
 	ctx, end := context.WithCancel(context.Background())
-	e := &Ear{stream: stream, judge: h.Judge, heard: make(chan session.Heard, 4), end: end,
+	e := &Ear{stream: stream, judge: h.Judge, untaken: h.Untaken, heard: make(chan session.Heard, 4), end: end,
 		listener: emergency.NewListener(h.Detector), last: map[session.Service]emergency.Verdict{}}
-	go e.run(ctx)
+	go func() { _ = h.Contain(func() error { e.run(ctx); return nil }) }() // which tells of it
 	return e, nil
 }
 
 // Ear hears one caller, until Close.
 type Ear struct {
-	stream Stream
-	judge  Judge
-	heard  chan session.Heard
-	end    context.CancelFunc
+	stream  Stream
+	judge   Judge
+	untaken prometheus.Counter
+	heard   chan session.Heard
+	end     context.CancelFunc
 
 	mu       sync.Mutex
 	listener *emergency.Listener
@@ -129,15 +144,7 @@ func (e *Ear) due(now time.Time) emergency.Verdict {
 
 // take is a text of the recogniser.
 func (e *Ear) take(ctx context.Context, r speech.Result) {
-	e.mu.Lock()
-	var v emergency.Verdict
-	if r.Final {
-		v = e.listener.Final(r.Text, r.At)
-	} else {
-		v = e.listener.Partial(r.Text, r.At)
-	}
-	told := e.told
-	e.mu.Unlock()
+	v, told := e.follow(r)
 	if r.Final && !told && e.judge != nil && (v.Action == emergency.None || v.Action == emergency.Confirm) {
 		v = e.review(ctx, r, v)
 	}
@@ -151,6 +158,16 @@ func (e *Ear) take(ctx context.Context, r speech.Result) {
 	e.mu.Lock()
 	e.told = false // the next sentence is another
 	e.mu.Unlock()
+}
+
+// follow judges the words as far as they came; told tells whether their sentence was told of before.
+func (e *Ear) follow(r speech.Result) (v emergency.Verdict, told bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if r.Final {
+		return e.listener.Final(r.Text, r.At), e.told
+	}
+	return e.listener.Partial(r.Text, r.At), e.told
 }
 
 // review asks the judge about a whole sentence of which nothing was told yet.
@@ -195,5 +212,6 @@ func (e *Ear) hand(h session.Heard) {
 	select {
 	case e.heard <- h:
 	default: // four wait already: the call is busy with them
+		e.untaken.Inc()
 	}
 }

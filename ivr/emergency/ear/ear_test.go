@@ -3,9 +3,13 @@ package ear
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/hotline12345/gateway/internal/call"
 	"github.com/hotline12345/gateway/internal/session"
@@ -38,11 +42,26 @@ var detector = func() *emergency.Detector {
 	return d
 }()
 
+// untaken counts what the tests' ears dropped.
+var untaken = NewUntaken(prometheus.NewRegistry())
+
+func hearing(m *mouth, judge Judge) Hearing {
+	return Hearing{Start: func() (Stream, error) { return m, nil }, Detector: detector, Judge: judge, Untaken: untaken,
+		Contain: func(f func() error) (err error) {
+			defer func() {
+				if v := recover(); v != nil {
+					err = fmt.Errorf("%v", v)
+				}
+			}()
+			return f()
+		}}
+}
+
 // in runs a test in a bubble with an ear in it.
 func in(t *testing.T, judge Judge, body func(e session.Ear, says func(text string, final bool), hears func() (session.Heard, bool))) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &mouth{results: make(chan speech.Result)}
-		e, err := Hearing{Start: func() (Stream, error) { return m, nil }, Detector: detector, Judge: judge}.Listen()
+		e, err := hearing(m, judge).Listen()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,18 +161,42 @@ func TestJudgeMayRaiseAQuestion(t *testing.T) {
 
 func TestNobodyTakesWhatIsHeard(t *testing.T) {
 	in(t, nil, func(e session.Ear, says func(string, bool), _ func() (session.Heard, bool)) {
+		before := testutil.ToFloat64(untaken)
 		for range 20 {
 			says("是的", true)
 		}
 		for range cap(e.Heard()) {
 			<-e.Heard()
 		}
+		if n := int(testutil.ToFloat64(untaken) - before); n != 20-cap(e.Heard()) {
+			t.Errorf("%d were counted as dropped", n)
+		}
 	})
+}
+
+// breaks is a judge with a fault.
+type breaks struct{}
+
+func (breaks) Review(context.Context, string, emergency.Verdict) emergency.Verdict { panic("a fault") }
+
+// A panic ends the hearing of its caller: the session is told by the end of what is heard, and no act of it hangs.
+func TestAPanicEndsTheHearing(t *testing.T) {
+	m := &mouth{results: make(chan speech.Result)}
+	e, err := hearing(m, breaks{}).Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.results <- speech.Result{Text: "我想问一下社保怎么交", Final: true, At: time.Now()}
+	if h, more := <-e.Heard(); more {
+		t.Errorf("heard %+v", h)
+	}
+	e.Decline(session.Heard{Service: session.Fire})
+	e.Close()
 }
 
 func TestOnlyTheCallerIsHeard(t *testing.T) {
 	m := &mouth{results: make(chan speech.Result)}
-	e, err := Hearing{Start: func() (Stream, error) { return m, nil }, Detector: detector}.Listen()
+	e, err := hearing(m, nil).Listen()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func (a *App) makeHearing(context.Context) error {
 	if a.speech, err = speech.New(a.cfg.Speech, a.log.With("room", "speech"), a.reg); err != nil {
 		return err
 	}
-	h := ear.Hearing{Detector: detector, Start: func() (ear.Stream, error) {
+	h := ear.Hearing{Detector: detector, Contain: a.speech.Contain, Untaken: ear.NewUntaken(a.reg), Start: func() (ear.Stream, error) {
 		stream, err := a.speech.Start()
 		if err != nil {
 			return nil, err
