@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -24,7 +23,7 @@ import (
 // call is in the books with an end that is known, those who stayed are served on, and Asterisk has no channel left.
 // It is no part of the ordinary run: there internal/asterisk cuts the events of a few calls.
 func TestAsteriskCut(t *testing.T) {
-	if os.Getenv("HOTLINE_SOAK") != "1" {
+	if !inFull() {
 		t.Skip("cuts under load for 10 s; HOTLINE_SOAK=1 runs it")
 	}
 	const agents, rate, cut, around = 4, 20, 10 * time.Second, 10 * time.Second

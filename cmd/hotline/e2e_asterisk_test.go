@@ -156,7 +156,7 @@ func (v *viaAsterisk) view(c *astCaller) (session.View, bool) {
 // one; then kills the Asterisk. HOTLINE_SOAK=1 does it with 20 calls.
 func TestAsterisk(t *testing.T) {
 	talks, waits, flows := 2, 1, 1
-	if os.Getenv("HOTLINE_SOAK") == "1" {
+	if inFull() {
 		talks, waits, flows = 8, 6, 6
 	} else {
 		t.Parallel()

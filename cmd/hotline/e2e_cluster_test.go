@@ -51,7 +51,7 @@ func TestCluster(t *testing.T) {
 		name string
 		do   func()
 	}{{"undisturbed", cl.steady}, {"frozen", cl.frozen}, {"killed", cl.killed}} {
-		if run.name == "undisturbed" && os.Getenv("HOTLINE_SOAK") != "1" {
+		if run.name == "undisturbed" && !inFull() {
 			continue
 		}
 		t.Run(run.name, func(t *testing.T) {

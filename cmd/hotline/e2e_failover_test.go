@@ -65,7 +65,7 @@ var outages = []outage{
 // calls a second and every outage, one after the other.
 func TestRedisFailover(t *testing.T) {
 	need(t, "redis-server")
-	full := os.Getenv("HOTLINE_SOAK") == "1"
+	full := inFull()
 	if !full {
 		t.Parallel()
 	}

@@ -18,9 +18,12 @@ import (
 	"github.com/hotline12345/gateway/sip/siptest"
 )
 
+// inFull tells whether tests run in full, and not a sample of them.
+func inFull() bool { return os.Getenv("HOTLINE_SOAK") == "1" }
+
 // soak is the full number with HOTLINE_SOAK=1, else a sample of it.
 func soak(full, sample int) int {
-	if os.Getenv("HOTLINE_SOAK") == "1" {
+	if inFull() {
 		return full
 	}
 	if raced { // everything is ten times as slow

@@ -22,15 +22,12 @@ func orderFlow() string {
 	return flow
 }
 
-// TestInfoDigits sends the keys 1 2 3 4 by INFO back to back, two hundred times: each run is four
+// TestInfoDigits sends the keys 1 2 3 4 by INFO back to back, two hundred times with the race detector: each run is four
 // requests on the wire before the first is answered, and a flow through the whole gateway that only
 // this order walks. HOTLINE_SOAK=1 does it a thousand times.
 func TestInfoDigits(t *testing.T) {
 	t.Parallel()
-	callers, runs := 20, 10
-	if os.Getenv("HOTLINE_SOAK") == "1" {
-		runs = 50
-	}
+	callers, runs := 20, soak(50, 40)
 	flows := t.TempDir()
 	if err := os.WriteFile(filepath.Join(flows, "order.yaml"), []byte(orderFlow()), 0o600); err != nil {
 		t.Fatal(err)

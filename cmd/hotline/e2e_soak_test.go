@@ -50,7 +50,7 @@ const (
 // TestSoak lets a line of two gateways go on for HOTLINE_SOAK_FOR (30m): goroutines, files and memory are
 // flat, nothing is stuck, nobody is lost.
 func TestSoak(t *testing.T) {
-	if os.Getenv("HOTLINE_SOAK") != "1" {
+	if !inFull() {
 		t.Skip("takes half an hour; HOTLINE_SOAK=1 runs it, HOTLINE_SOAK_FOR=2m for so long")
 	}
 	length, err := time.ParseDuration(cmp.Or(os.Getenv("HOTLINE_SOAK_FOR"), "30m"))
