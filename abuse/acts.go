@@ -61,15 +61,9 @@ func (a *Admission) Note(ctx context.Context, n session.ConductNote) (session.St
 func (a *Admission) mayPropose(n call.Number, events []Event) (clause string, err error) {
 	propose := &events[len(events)-1]
 	id := a.keys.measure(n.E164)
-	a.mu.Lock()
-	known := a.dockets.byID[id]
-	d := docket{id: id}
-	if known != nil {
-		d.events = slices.Clone(known.events)
-	}
-	a.mu.Unlock()
+	d, _ := a.docketOf(id)
 	d.events = append(d.events, events...)
-	l := a.fold(&d)
+	l := a.fold(d, n.E164)
 	f := l.matter(id, propose.At)
 	if propose.Clause == "" {
 		r := l.stands(f, "", propose.At)
@@ -80,7 +74,7 @@ func (a *Admission) mayPropose(n call.Number, events []Event) (clause string, er
 	}
 	f.proposal.Clause = propose.Clause
 	lacks := l.lacks(f, propose.At)
-	a.shadowAct(shadowPropose, &d, propose.At, lacks, func(l *Ledger, f *matter) Reason {
+	a.shadowAct(shadowPropose, d, n.E164, propose.At, lacks, func(l *Ledger, f *matter) Reason {
 		f.proposal = &Event{At: propose.At, Kind: EventPropose, Clause: propose.Clause, By: propose.By}
 		return l.lacks(f, propose.At)
 	})
@@ -103,14 +97,24 @@ func (l *Ledger) lacks(f *matter, at time.Time) Reason {
 // somebody is a person who had no part in any matter: no id of the staff reads so.
 const somebody = "*"
 
-// fold makes a ledger of a docket and its measures.
-func (a *Admission) fold(d *docket) *Ledger { return a.foldBy(a.policy, d) }
+// docketOf copies what was noted of a matter, which is empty when it is not known.
+func (a *Admission) docketOf(id string) (d *docket, known bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	d = &docket{id: id}
+	if own := a.dockets.byID[id]; own != nil {
+		d.events, known = slices.Clone(own.events), true
+	}
+	return d, known
+}
+
+// fold makes a ledger of a number's docket and its measures. A number that was destroyed is "", which is on no list.
+func (a *Admission) fold(d *docket, e164 string) *Ledger { return a.foldBy(a.policy, d, e164) }
 
 // foldBy makes it under a policy.
-func (a *Admission) foldBy(p Policy, d *docket) *Ledger {
+func (a *Admission) foldBy(p Policy, d *docket, e164 string) *Ledger {
 	l := NewLedger(p)
-	number, _ := a.readNumber(callerFile(d.id)) // one that was destroyed, or not yet kept, is on no list
-	for _, e := range a.listed(number.E164, d.happened(a.casesOf(d.id))) {
+	for _, e := range a.listed(e164, d.happened(a.casesOf(d.id))) {
 		l.Apply(e)
 	}
 	return l
@@ -252,19 +256,15 @@ func (a *Admission) Approve(ctx context.Context, id, by string, role Role, reaso
 	if err != nil {
 		return Case{}, errors.Join(ErrUnknown, err)
 	}
-	a.mu.Lock()
-	known := a.dockets.byID[id]
-	if known == nil {
-		a.mu.Unlock()
+	d, known := a.docketOf(id)
+	if !known {
 		return Case{}, ErrUnknown
 	}
-	d := &docket{id: id, events: slices.Clone(known.events)}
-	a.mu.Unlock()
 	now := a.now().UTC()
-	l := a.fold(d)
+	l := a.fold(d, number.E164)
 	f := l.matter(id, now)
 	m, why := l.approve(f, now, by, role)
-	a.shadowAct(shadowApprove, d, now, why, func(l *Ledger, f *matter) Reason {
+	a.shadowAct(shadowApprove, d, number.E164, now, why, func(l *Ledger, f *matter) Reason {
 		_, why := l.approve(f, now, by, role)
 		return why
 	})

@@ -77,11 +77,11 @@ func (a *Admission) shadowInvite(f Facts, live session.Decision) {
 }
 
 // shadowAct asks the shadow of a proposal or an approval on a docket.
-func (a *Admission) shadowAct(act string, d *docket, at time.Time, live Reason, judge func(*Ledger, *matter) Reason) {
+func (a *Admission) shadowAct(act string, d *docket, e164 string, at time.Time, live Reason, judge func(*Ledger, *matter) Reason) {
 	if a.shadow == nil {
 		return
 	}
-	l := a.foldBy(a.shadow.policy, d)
+	l := a.foldBy(a.shadow.policy, d, e164)
 	other := judge(l, l.matter(d.id, at))
 	a.shadow.count(act, string(live), string(other))
 	a.metrics.shadow.WithLabelValues(act, sameOr(live == other)).Inc()
@@ -95,12 +95,12 @@ func sameOr(same bool) string {
 }
 
 // shadowOf is where a matter would stand under the shadow; nil without one.
-func (a *Admission) shadowOf(d *docket, now time.Time) *ShadowStanding {
+func (a *Admission) shadowOf(d *docket, e164 string, now time.Time) *ShadowStanding {
 	if a.shadow == nil {
 		return nil
 	}
 	p := a.shadow.policy
-	l := a.foldBy(p, d)
+	l := a.foldBy(p, d, e164)
 	f := l.matter(d.id, now)
 	s := &ShadowStanding{Stage: f.stage, Level: f.level(p, now)}
 	s.Term = p.term(s.Level)

@@ -44,15 +44,11 @@ type Appealed struct {
 
 // Matter returns a matter as it stands, or [ErrUnknown].
 func (a *Admission) Matter(id string) (Matter, error) {
-	a.mu.Lock()
-	known := a.dockets.byID[id]
-	if known == nil {
-		a.mu.Unlock()
+	d, known := a.docketOf(id)
+	if !known {
 		return Matter{}, ErrUnknown
 	}
-	d := docket{id: id, events: slices.Clone(known.events)}
-	a.mu.Unlock()
-	return a.view(&d), nil
+	return a.view(d), nil
 }
 
 // Matters lists all matters, the one that something was noted of last first.
@@ -73,18 +69,18 @@ func (a *Admission) Matters() []Matter {
 
 func (a *Admission) view(d *docket) Matter {
 	now := a.now().UTC()
-	l := a.fold(d)
+	number, _ := a.readNumber(callerFile(d.id)) // a destroyed one is no error
+	l := a.fold(d, number.E164)
 	f := l.matter(d.id, now)
 	m := Matter{ID: d.id, Stage: f.stage, Level: f.level(a.policy, now), Confirmed: f.confirmed(a.policy, now), Cases: a.casesOf(d.id)}
 	m.Approvers = a.policy.Approvers[m.Level-1]
 	m.Refer = m.Confirmed >= a.policy.Referral.Decisions
-	m.Number, _ = a.readNumber(callerFile(d.id)) // a destroyed one is no error
-	m.Caller = m.Number.Masked()
+	m.Number, m.Caller = number, number.Masked()
 	for i := range m.Cases {
 		a.complete(&m.Cases[i], now)
 	}
 	m.Events = d.happened(m.Cases)
-	m.Shadow = a.shadowOf(d, now)
+	m.Shadow = a.shadowOf(d, number.E164, now)
 	if r := l.stands(f, "", now); r != nil {
 		m.Clause, m.Reminded = r.What, r.At
 		if r.What == Clause1 {
