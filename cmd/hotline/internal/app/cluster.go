@@ -79,12 +79,14 @@ func (a *App) join(ctx context.Context) error {
 	if err := a.cluster.Join(ctx); err != nil {
 		return err
 	}
-	mine, err := a.seeds(ctx)
-	if err != nil || !mine {
+	return a.cluster.While(ctx, func(ctx context.Context) error {
+		mine, err := a.seeds(ctx)
+		if err != nil || !mine {
+			return err
+		}
+		a.Newcomers, err = a.staff.Seed(ctx, a.cfg.SIP.Registrar.Realm)
 		return err
-	}
-	a.Newcomers, err = a.staff.Seed(ctx, a.cfg.SIP.Registrar.Realm)
-	return err
+	})
 }
 
 // firstStart is the name under which the gateways agree on who seeds.
@@ -101,8 +103,9 @@ func (a *App) seeds(ctx context.Context) (bool, error) {
 	}
 	name := []byte(a.cluster.Name())
 	chosen, err := a.vault.Agree(ctx, firstStart, name)
-	if err == nil && !bytes.Equal(chosen, name) && len(a.cluster.Peers()) == 0 {
-		// Who was chosen is gone, and nobody else has its people.
+	// Who is chosen joined before. So who sees nobody after that finds it gone, and nobody else has its people; of two who
+	// look, the later sees the other.
+	if err == nil && !bytes.Equal(chosen, name) && a.cluster.Look(ctx) && len(a.cluster.Peers()) == 0 {
 		if err = a.vault.Forget(ctx, firstStart); err == nil {
 			chosen, err = a.vault.Agree(ctx, firstStart, name)
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hotline12345/gateway/internal/session"
+	"github.com/hotline12345/gateway/internal/store"
 	"github.com/hotline12345/gateway/queue"
 )
 
@@ -113,7 +114,7 @@ func (p *player) calledBack(ctx context.Context, owed queue.CallBack) (*ring, er
 	return r, wait(ctx, p.d.pace.talk)
 }
 
-// click has the first agent who is free call the caller back. The phone may ring before the call has a name
+// click has the first agent who is free call the caller back, and clicks again while the ledger is away for a moment. The phone may ring before the call has a name
 // here: it waits for the lock.
 func (p *player) click(ctx context.Context, task string) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*patience+4*p.d.pace.talk)
@@ -127,7 +128,7 @@ func (p *player) click(ctx context.Context, task string) error {
 			p.d.claimed[id] = true
 		}
 		p.d.mu.Unlock()
-		if !errors.Is(err, session.ErrAgentBusy) {
+		if !errors.Is(err, session.ErrAgentBusy) && !errors.Is(err, store.ErrAway) {
 			return err
 		}
 		if wait(ctx, hearing) != nil {

@@ -64,6 +64,7 @@ type Cluster struct {
 	listen  net.Listener // nil for a gateway that stands alone
 	now     chan struct{}
 
+	looking sync.Mutex // one Look at a time: what it learns is never older than what was known
 	mu      sync.Mutex
 	members []store.Node
 	silent  map[string]error
@@ -156,7 +157,7 @@ func (c *Cluster) Join(ctx context.Context) error {
 	if err := c.unique(ctx, all); err != nil {
 		return err
 	}
-	c.beat(ctx)
+	c.Look(ctx)
 	return nil
 }
 
@@ -191,6 +192,17 @@ func find(all []store.Node, name string) (store.Node, bool) {
 	return all[i], true
 }
 
+// While says that this gateway lives for as long as f takes, which may be longer than the others wait: before Run nobody
+// else says it.
+func (c *Cluster) While(ctx context.Context, f func(context.Context) error) error {
+	beating, stop := context.WithCancel(ctx)
+	var g sync.WaitGroup
+	g.Go(func() { c.beats(beating) })
+	defer g.Wait()
+	defer stop()
+	return f(ctx)
+}
+
 // Run says every second that this gateway lives, and answers the others, until ctx ends.
 func (c *Cluster) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
@@ -208,7 +220,7 @@ func (c *Cluster) beats(ctx context.Context) {
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
 	for {
-		c.beat(ctx)
+		c.Look(ctx)
 		select {
 		case <-ctx.Done():
 			return
@@ -226,22 +238,25 @@ func (c *Cluster) Tell() {
 	}
 }
 
-// beat says that this gateway lives. While Redis is away the others are as they were last known: it is
-// asking them that shows who answers.
-func (c *Cluster) beat(ctx context.Context) {
+// Look says that this gateway lives, and learns who else does; seen is false while Redis is away. The others are then as
+// they were last known: it is asking them that shows who answers.
+func (c *Cluster) Look(ctx context.Context) (seen bool) {
 	if c.Alone() {
 		c.learn([]store.Node{c.self()})
-		return
+		return true
 	}
+	c.looking.Lock()
+	defer c.looking.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, beatFor)
 	defer cancel()
 	all, err := c.deps.Registry.Beat(ctx, c.self())
 	if err != nil {
 		c.metrics.beats.WithLabelValues("failed").Inc()
-		return // that Redis is away is a warning of its own
+		return false // that Redis is away is a warning of its own
 	}
 	c.metrics.beats.WithLabelValues("ok").Inc()
 	c.learn(all)
+	return true
 }
 
 // learn takes the list and tells of it.

@@ -167,7 +167,7 @@ func TestJoin(t *testing.T) {
 	if err := two.Join(t.Context()); err != nil {
 		t.Errorf("with Redis away: %v", err)
 	}
-	two.beat(t.Context())
+	two.Look(t.Context())
 	if got := two.Members(); len(got) != 2 {
 		t.Errorf("with Redis away the list is %v", got)
 	}
@@ -210,24 +210,24 @@ func TestWarnings(t *testing.T) {
 		t.Errorf("one gateway by itself has %v", got)
 	}
 	l.set("n2", func(n *store.Node) { n.Alive, n.ConfigHash, n.Version = true, "same", "1" })
-	one.beat(t.Context())
+	one.Look(t.Context())
 	if got := wrong(); len(got) != 0 {
 		t.Errorf("two alike have %v", got)
 	}
 	l.set("n2", func(n *store.Node) { n.ConfigHash, n.PolicyHash, n.Version = "other", "other", "2" })
-	one.beat(t.Context())
+	one.Look(t.Context())
 	if got := wrong(); !slices.Equal(got, []string{"config-differs", "policy-differs", "version-beside"}) {
 		t.Errorf("two that differ have %v", got)
 	}
 	l.set("n2", func(n *store.Node) { n.Alive = false })
-	one.beat(t.Context())
+	one.Look(t.Context())
 	if got := wrong(); !slices.Equal(got, []string{"node-absent"}) {
 		t.Errorf("with one absent there is %v", got)
 	}
 	if err := one.Forget(t.Context(), "n2"); err != nil {
 		t.Error(err)
 	}
-	one.beat(t.Context())
+	one.Look(t.Context())
 	if got := wrong(); len(got) != 0 {
 		t.Errorf("with it forgotten there is %v", got)
 	}

@@ -344,10 +344,28 @@ func TestAskAndGather(t *testing.T) {
 		}
 	}
 	l.set("n3", func(n *store.Node) { n.Seen = time.Now().Add(-time.Minute) })
-	one.beat(t.Context())
+	one.Look(t.Context())
 	got := Gather(t.Context(), one, "/who", func(context.Context) (string, error) { return "myself", nil })
 	if len(got) != 3 || got[0].Value != "myself" || got[1].Value != "n1" || got[1].Err != nil || !errors.Is(got[2].Err, ErrAway) {
 		t.Errorf("gathered %+v", got)
+	}
+}
+
+// A start that takes long does not make a gateway look dead.
+func TestWhileAGatewayStarts(t *testing.T) {
+	l := &list{nodes: map[string]store.Node{}}
+	one := node(t, "n1", l, Config{}, nil)
+	alive := func() bool { all, err := l.List(t.Context()); return err == nil && len(all) == 1 && all[0].Alive }
+	silent := func(n *store.Node) { n.Alive = false }
+	l.set("n1", silent)
+	err := one.While(t.Context(), func(context.Context) error {
+		eventually(t, "it is alive", alive)
+		l.set("n1", silent)
+		eventually(t, "it is alive still", alive)
+		return errors.ErrUnsupported
+	})
+	if !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("the error is %v", err)
 	}
 }
 
@@ -437,7 +455,7 @@ func TestMutualTLS(t *testing.T) {
 	one := node(t, "n1", l, Config{TLS: ours.tls(t, "n1")}, echo(nil))
 	two := node(t, "n2", l, Config{TLS: ours.tls(t, "n2")}, echo(nil))
 	stranger := node(t, "n3", l, Config{TLS: theirs.tls(t, "n3")}, echo(nil))
-	one.beat(t.Context())
+	one.Look(t.Context())
 	run(t, one.Run, two.Run, stranger.Run)
 	var who string
 	if err := one.Ask(t.Context(), "n2", "GET", "/who", nil, &who); err != nil || who != "n1" {
